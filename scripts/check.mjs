@@ -3,15 +3,15 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { bin, cacheDir, root, run, seconds } from './lib/run.mjs';
+import { bin, root, run, seconds } from './lib/run.mjs';
 
-fs.mkdirSync(cacheDir, { recursive: true });
+fs.mkdirSync(path.join(root, '.cache'), { recursive: true });
 const packages = fs.readdirSync(path.join(root, 'packages')).filter((name) => fs.existsSync(path.join(root, 'packages', name, 'package.json')));
 
 const steps = [
   { name: 'build', run: () => run(bin('tsc'), ['-b']) },
-  { name: 'eslint', run: () => run(bin('eslint'), ['--cache', '--cache-strategy', 'content', '--cache-location', path.join(cacheDir, 'eslint'), '.']) },
-  { name: 'test types', after: 'build', run: () => run(bin('tsc'), ['-p', 'tsconfig.test.json', '--incremental', '--tsBuildInfoFile', path.join(cacheDir, 'test.tsbuildinfo')]) },
+  { name: 'eslint', run: () => run(bin('eslint'), ['--cache', '--cache-strategy', 'content', '--cache-location', '.cache/eslint', '.']) },
+  { name: 'test types', after: 'build', run: () => run(bin('tsc'), ['-p', 'tsconfig.test.json', '--incremental', '--tsBuildInfoFile', '.cache/test.tsbuildinfo']) },
   { name: 'walls', after: 'build', run: () => run(bin('depcruise'), ['--config', '.dependency-cruiser.cjs', '--output-type', 'err', ...packages.map((name) => `packages/${name}/src`)]) },
   { name: 'biome', run: () => run(bin('biome'), ['lint', '--error-on-warnings']) },
   { name: 'dead code', run: () => run(bin('knip'), ['--no-progress', '--no-config-hints', '--include', 'files,exports,types,enumMembers,duplicates,unlisted,unresolved']) },

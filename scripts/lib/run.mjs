@@ -5,8 +5,8 @@ import { fileURLToPath } from 'node:url';
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 
-/** Directory of caches: kernel, initramfs, incremental builds. Never committed, always safe to delete. */
-export const cacheDir = path.join(root, '.cache');
+/** Directory of caches: kernel, machine images. Never committed, always safe to delete. LUNFS_CACHE_DIR shares one between checkouts. */
+export const cacheDir = process.env.LUNFS_CACHE_DIR ?? path.join(root, '.cache');
 
 /** Seconds as operators read them. */
 export function seconds(ms) {

@@ -1,0 +1,83 @@
+// The oracles: programs of others that say whether lunfs is right, the Debian package each comes in, and whether this
+// machine has them. docs/design.md, section 5.
+import fs from 'node:fs';
+import path from 'node:path';
+import { cachedKernel } from './kernel.mjs';
+
+const searchPath = [...(process.env.PATH ?? '').split(':'), '/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin', '/bin'].filter(Boolean);
+
+/**
+ * Absolute path of a program, looked for in PATH and the sbin directories (which a user's PATH often lacks).
+ * @param {string} name
+ * @returns {string | undefined}
+ */
+export function findProgram(name) {
+  return searchPath.map((directory) => path.join(directory, name)).find((file) => fs.existsSync(file));
+}
+
+/** Debian packages and the programs that show each is there. */
+export const debianPackages = {
+  acl: ['getfacl', 'setfacl'],
+  attr: ['getfattr', 'setfattr'],
+  'busybox-static': ['busybox'],
+  cpio: ['cpio'],
+  e2fsprogs: ['mke2fs', 'debugfs'],
+  fio: ['fio'],
+  fuse2fs: ['fuse2fs'],
+  fuse3: ['fusermount3'],
+  git: ['git'],
+  kmod: ['depmod'],
+  'libnbd-bin': ['nbdinfo', 'nbdcopy'],
+  'ocfs2-tools': ['mkfs.ocfs2', 'fsck.ocfs2', 'debugfs.ocfs2'],
+  'qemu-system-x86': ['qemu-system-x86_64'],
+  'qemu-utils': ['qemu-img', 'qemu-io', 'qemu-nbd'],
+  sqlite3: ['sqlite3'],
+  'util-linux': ['losetup', 'setpriv', 'flock'],
+  zstd: ['zstd'],
+};
+
+/** @returns {string[]} Debian packages of which a program is missing. */
+export function missingPackages() {
+  return Object.entries(debianPackages)
+    .filter(([, programs]) => programs.some((program) => !findProgram(program)))
+    .map(([name]) => name);
+}
+
+/** @type {(...programs: string[]) => () => string | undefined} */
+const programs = (...names) => () => {
+  const missing = names.filter((name) => !findProgram(name));
+  return missing.length === 0 ? undefined : `no ${missing.join(', ')} on this machine`;
+};
+
+const isRoot = () => (process.getuid?.() === 0 ? undefined : 'needs root');
+
+/**
+ * What a suite can ask for in its suite.json. Each says why it can't be had, or undefined.
+ * @type {Record<string, () => string | undefined>}
+ */
+const oracles = {
+  'ocfs2-tools': programs('mkfs.ocfs2', 'fsck.ocfs2', 'debugfs.ocfs2'),
+  qemu: programs('qemu-system-x86_64', 'qemu-img', 'qemu-io', 'setpriv'),
+  kernel: () =>
+    programs('qemu-system-x86_64', 'setpriv', 'busybox', 'cpio', 'depmod', 'mke2fs')() ??
+    (cachedKernel() ? undefined : "Debian's kernel is not in .cache/kernel (node scripts/setup.mjs fetches it)"),
+  libnbd: programs('nbdinfo', 'nbdcopy'),
+  fio: programs('fio'),
+  fuse2fs: programs('fuse2fs'),
+  sqlite: programs('sqlite3'),
+  git: programs('git'),
+  attr: programs('getfattr', 'setfattr', 'getfacl', 'setfacl'),
+  root: isRoot,
+  fuse: () => isRoot() ?? (fs.existsSync('/dev/fuse') ? undefined : 'no /dev/fuse on this machine'),
+  loop: () => isRoot() ?? programs('losetup')() ?? (fs.existsSync('/dev/loop-control') ? undefined : 'no loop devices on this machine'),
+};
+
+/**
+ * Why `name` can't be had here, or undefined when it can. An unknown name throws: a misspelt need must not skip a suite.
+ * @param {string} name
+ */
+export function oracleMissing(name) {
+  const probe = oracles[name];
+  if (!probe) throw new Error(`unknown oracle "${name}"; known: ${Object.keys(oracles).join(', ')}`);
+  return probe();
+}

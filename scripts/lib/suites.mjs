@@ -1,0 +1,45 @@
+// The test suites. `unit` is packages/*/test; every directory test/NAME that holds a suite.json, and every
+// packages/NAME/test/oracle, is a suite of its own. suite.json:
+//   { "about": "one line", "needs": ["kernel", …], "order": 50, "parallel": false }
+// needs: oracles (scripts/lib/oracles.mjs) without which it can't run; order: smaller runs earlier (unit is 0);
+// parallel: whether its files may run side by side (default no: two cores, and most boot machines).
+import fs from 'node:fs';
+import path from 'node:path';
+import { oracleMissing } from './oracles.mjs';
+import { root } from './run.mjs';
+
+/**
+ * @typedef {object} Suite
+ * @property {string} name
+ * @property {string} about
+ * @property {string[]} include   directories, relative to the root
+ * @property {string[]} exclude   globs
+ * @property {boolean} parallel
+ * @property {number} order
+ * @property {string[]} missing   reasons why it can't run here; empty when it can
+ */
+
+/** @returns {Suite[]} in the order in which they run */
+export function suites() {
+  const packages = fs.readdirSync(path.join(root, 'packages'));
+  const found = [{
+    name: 'unit', about: 'packages/*/test, no oracle needed', order: 0, parallel: true, missing: [], exclude: ['packages/*/test/oracle/**'],
+    include: packages.map((name) => `packages/${name}/test/`).filter((directory) => fs.existsSync(path.join(root, directory))),
+  }];
+  const directories = [
+    ...fs.readdirSync(path.join(root, 'test')).map((name) => ({ name, directory: `test/${name}` })),
+    ...packages.map((name) => ({ name: `${name}-oracle`, directory: `packages/${name}/test/oracle` })),
+  ];
+  for (const { name, directory } of directories) {
+    const file = path.join(root, directory, 'suite.json');
+    if (!fs.existsSync(file)) {
+      const holdsTests = fs.existsSync(path.join(root, directory)) && fs.statSync(path.join(root, directory)).isDirectory() && fs.readdirSync(path.join(root, directory)).some((entry) => entry.endsWith('.test.ts'));
+      if (holdsTests) throw new Error(`${directory} holds tests but no suite.json: npm test would not run them`);
+      continue;
+    }
+    const facts = JSON.parse(fs.readFileSync(file, 'utf8'));
+    const missing = (facts.needs ?? []).flatMap((need) => oracleMissing(need) ?? []);
+    found.push({ name, about: facts.about, order: facts.order ?? 50, parallel: facts.parallel ?? false, missing: [...new Set(missing)], include: [`${directory}/`], exclude: [] });
+  }
+  return found.sort((a, b) => a.order - b.order || (a.name < b.name ? -1 : 1));
+}
