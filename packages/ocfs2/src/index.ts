@@ -1,1 +1,4 @@
-export {};
+export * from './format/index.js';
+export * from './txn/index.js';
+export * from './locking/levels.js';
+export * from './context.js';

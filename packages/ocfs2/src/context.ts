@@ -1,0 +1,89 @@
+/**
+ * What every room of the engine works on: the mounted volume's geometry, its system files, this node's slot and the
+ * engine. One per mount; created by volume/mount.ts and by mkfs.
+ */
+import { type Block } from './format/block.js';
+import type { Geometry } from './format/geometry.js';
+import { DINODE } from './format/kinds.js';
+import { Dinode, type DinodeView } from './format/structs.js';
+import { type LockLevel, EX, RANK, lockName } from './locking/levels.js';
+import type { Engine, MetaLock, Op } from './txn/index.js';
+
+/** Dinode blocks of the system files, found by name in the system directory (numbers are never computed). */
+export interface SystemFiles {
+  readonly globalInodeAlloc: number;
+  readonly slotMap: number;
+  readonly heartbeat: number;
+  readonly globalBitmap: number;
+  /** By slot. */
+  readonly orphanDir: readonly number[];
+  readonly extentAlloc: readonly number[];
+  readonly inodeAlloc: readonly number[];
+  readonly journal: readonly number[];
+  readonly localAlloc: readonly number[];
+  readonly truncateLog: readonly number[];
+}
+
+export interface Random {
+  /** Uniform in [0, 2^32). */
+  u32(): number;
+}
+
+/** An inode an operation holds: its meta lock and its dinode. */
+export interface InodeRef {
+  readonly blkno: number;
+  readonly lock: MetaLock;
+  /** Read-only bytes under a PR lock; this operation's own copy once `editInode` was called. */
+  readonly block: Block;
+  readonly di: DinodeView;
+}
+
+export class FsContext {
+  /** Clusters of the volume; follows the global bitmap's dinode after an online grow. */
+  totalClusters: number;
+  /** Meta lock rank of system inodes; all others are RANK.inode. */
+  readonly #ranks = new Map<number, number>();
+
+  constructor(
+    readonly geo: Geometry,
+    readonly sys: SystemFiles,
+    /** This node's slot. */
+    readonly slot: number,
+    readonly engine: Engine,
+    readonly random: Random,
+  ) {
+    this.totalClusters = geo.totalClusters;
+    for (const blkno of sys.orphanDir) this.#ranks.set(blkno, RANK.orphanDir);
+    for (const blkno of sys.truncateLog) this.#ranks.set(blkno, RANK.truncateLog);
+    for (const blkno of sys.localAlloc) this.#ranks.set(blkno, RANK.localAlloc);
+    for (const blkno of sys.inodeAlloc) this.#ranks.set(blkno, RANK.inodeAlloc);
+    for (const blkno of sys.extentAlloc) this.#ranks.set(blkno, RANK.extentAlloc);
+    for (const blkno of [sys.globalInodeAlloc, sys.slotMap, sys.heartbeat, ...sys.journal]) this.#ranks.set(blkno, RANK.inode);
+    this.#ranks.set(sys.globalBitmap, RANK.globalBitmap);
+  }
+
+  isSystem(blkno: number): boolean {
+    return this.#ranks.has(blkno);
+  }
+
+  /** The meta lock of an inode. Its name carries the volume generation for system inodes, root and system directory (ondisk-format.md 14.2). */
+  metaLock(op: Op, blkno: number, level: LockLevel): MetaLock {
+    const rank = this.#ranks.get(blkno);
+    const generation = rank !== undefined || blkno === this.geo.rootBlkno || blkno === this.geo.systemDirBlkno ? this.geo.fsGeneration : 0;
+    return op.lock(lockName('M', blkno, generation), level, rank ?? RANK.inode);
+  }
+
+  /** Lock and read an inode. Throws a corruption error if the block holds no live inode. */
+  inode(op: Op, blkno: number, level: LockLevel): InodeRef {
+    const lock = this.metaLock(op, blkno, level);
+    const block = op.read(lock, blkno, DINODE);
+    return { blkno, lock, block, di: Dinode.at(block) };
+  }
+
+  /** Lock an inode EX and take its dinode for change. */
+  editInode(op: Op, blkno: number): InodeRef {
+    const lock = this.metaLock(op, blkno, EX);
+    const block = op.write(lock, blkno, DINODE);
+    return { blkno, lock, block, di: Dinode.at(block) };
+  }
+}

@@ -1,0 +1,24 @@
+/** Lock levels and names as the kernel's DLM has them (ondisk-format.md 14.2; Linux 6.1 fs/ocfs2/ocfs2_lockid.h). */
+
+/** DLM lock modes used by OCFS2 (include/uapi/linux/dlmconstants.h numbers). */
+export const NL = 0;
+export const PR = 3;
+export const EX = 5;
+export type LockLevel = typeof NL | typeof PR | typeof EX;
+
+/** Lock types by their first character. */
+export type LockType = 'M' | 'W' | 'O' | 'S' | 'R' | 'T' | 'Q' | 'P' | 'Y' | 'F';
+
+/** Resource name: type, six `0`, 16 hex digits of the block, 8 of the generation, lower case. (N, dentry, has its own form.) */
+export function lockName(type: LockType, blkno: number, generation: number): string {
+  return `${type}000000${blkno.toString(16).padStart(16, '0')}${generation.toString(16).padStart(8, '0')}`;
+}
+
+/**
+ * The order in which one operation waits for locks, outermost first (ondisk-format.md 14.2 and
+ * Linux 6.1 fs/ocfs2/dlmglue.c, namei.c). Locks of one rank are taken in the order the operation asks.
+ */
+export const RANK = {
+  super: 0, nfsSync: 1, rename: 2, rw: 3, open: 4, inode: 5, dentry: 6, flock: 7, orphanDir: 8, quota: 9, refcount: 10,
+  truncateLog: 11, localAlloc: 12, inodeAlloc: 13, extentAlloc: 14, globalBitmap: 15,
+} as const;

@@ -1,0 +1,111 @@
+/** Runs operations: attempts, needs, admission to the running transaction, publication (see op.ts). */
+import { InternalError } from '@lunfs/device';
+import type { Geometry } from '../format/geometry.js';
+import type { BlockCache, CacheEntry } from './block-cache.js';
+import { LockSession, type LockTable } from './lock-session.js';
+import { Need, Op, type Timestamp } from './op.js';
+
+/** Where finished operations go: the journal of a mount, or the write-back log of mkfs and tests. */
+export interface Log {
+  /** Can the running transaction take these blocks now? If not, `makeRoom` and try again. */
+  admit(blocks: ReadonlyMap<number, CacheEntry>): boolean;
+  makeRoom(blocks: number): Promise<void>;
+  /** Make a finished operation part of the running transaction. Throws if the log is aborted (nothing is published then). */
+  add(op: Op): void;
+  /** Everything added so far is committed: replayed after a crash. */
+  commit(): Promise<void>;
+  /** Everything added so far is in place and the log on disk is empty. */
+  flush(): Promise<void>;
+}
+
+export interface Clock {
+  /** Wall-clock time for inode times. */
+  now(): Timestamp;
+  /** Monotonic milliseconds, for intervals and deadlines. */
+  monotonic(): number;
+}
+
+/** Attempts after which an operation that never settles is a bug (each attempt brings at least one block or lock). */
+const MAX_ATTEMPTS = 1_000_000;
+
+export class Engine {
+  constructor(
+    readonly geo: Geometry,
+    readonly cache: BlockCache,
+    readonly locks: LockTable,
+    readonly log: Log,
+    readonly clock: Clock,
+    /** Called with every error an operation ends with, before the caller sees it (policy: read-only on corruption). */
+    private readonly failed: (error: unknown) => void = () => undefined,
+  ) {}
+
+  /** Run an operation that may change the volume; resolves once it has applied (in memory: see `log.commit` for durability). */
+  run<T>(name: string, body: (op: Op) => T): Promise<T> {
+    return this.#run(name, body, false);
+  }
+
+  /** Run an operation that only reads. */
+  read<T>(name: string, body: (op: Op) => T): Promise<T> {
+    return this.#run(name, body, true);
+  }
+
+  /** Run a reading operation at once, if all it needs is cached; undefined if not. Errors of the operation are thrown. */
+  readNow<T>(name: string, body: (op: Op) => T): T | undefined {
+    const locks = new LockSession(this.locks);
+    try {
+      return body(new Op(name, this.geo, this.clock.now(), locks, this.cache, true));
+    } catch (error) {
+      if (error instanceof Need) return undefined;
+      this.failed(error);
+      throw error;
+    } finally {
+      locks.release();
+    }
+  }
+
+  async #run<T>(name: string, body: (op: Op) => T, readOnly: boolean): Promise<T> {
+    const locks = new LockSession(this.locks);
+    const now = this.clock.now();
+    try {
+      for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+        const op = new Op(name, this.geo, now, locks, this.cache, readOnly);
+        let result: T;
+        try {
+          result = body(op);
+        } catch (error) {
+          if (!(error instanceof Need)) throw error;
+          if (error.release) locks.release();
+          await error.satisfy();
+          continue;
+        }
+        if (!this.#apply(op)) {
+          locks.release();
+          await this.log.makeRoom(op.overlay.size);
+          continue;
+        }
+        return result;
+      }
+      throw new InternalError('OP_LIVELOCK', `operation ${name} did not settle`);
+    } catch (error) {
+      this.failed(error);
+      throw error;
+    } finally {
+      locks.release();
+    }
+  }
+
+  /** Publish a finished attempt. False: the running transaction has no room. */
+  #apply(op: Op): boolean {
+    const { applied, committed, ordered } = op.hooks;
+    if (op.overlay.size > 0 || committed.length > 0 || ordered.length > 0) {
+      if (!this.log.admit(op.overlay)) return false;
+      this.log.add(op);
+      for (const entry of op.overlay.values()) {
+        entry.dirty = true;
+        this.cache.put(entry);
+      }
+    }
+    for (const fn of applied) fn();
+    return true;
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * The cluster locks of one running operation. A cached lock is taken at once, in any order: nobody waits. A lock that
+ * must be waited for is waited for in rank order only: locks that come after it are given back first and taken again
+ * after it, so that no two nodes, each holding what the other waits for, ever wait in a circle.
+ */
+import type { LockLevel } from '../locking/levels.js';
+import { type MetaLock, Need } from './op.js';
+
+/** What an operation needs of the lock cache (locking/). */
+export interface LockTable {
+  /** Take a holder if the lock is cached at `level` or above and nobody waits for it; never waits. */
+  tryHold(name: string, level: LockLevel): boolean;
+  /** Take a holder, asking the Dlm if need be. */
+  hold(name: string, level: LockLevel): Promise<void>;
+  /** Give a holder back; the lock stays cached. */
+  drop(name: string, level: LockLevel): void;
+}
+
+interface Wanted {
+  readonly name: string;
+  readonly rank: number;
+  readonly order: number;
+  level: LockLevel;
+  held: LockLevel;
+  lock: MetaLock;
+}
+
+export class LockSession {
+  readonly #wanted = new Map<string, Wanted>();
+
+  constructor(readonly table: LockTable) {}
+
+  require(name: string, level: LockLevel, rank: number): MetaLock {
+    const known = this.#wanted.get(name);
+    if (known !== undefined && known.held >= level) return known.lock;
+    const want = known ?? { name, rank, order: this.#wanted.size, level, held: 0 as LockLevel, lock: { name, level } };
+    if (known === undefined) this.#wanted.set(name, want);
+    if (level > want.level) want.level = level;
+    if (want.held === 0 && this.table.tryHold(name, want.level)) return this.#take(want);
+    throw new Need(`lock ${name}`, () => this.#acquire());
+  }
+
+  /** Give everything back (end of the operation, or before a wait that may need the locks elsewhere). */
+  release(): void {
+    for (const want of this.#wanted.values()) this.#drop(want);
+  }
+
+  /** Hold everything wanted so far, waiting in order. */
+  async #acquire(): Promise<void> {
+    const inOrder = [...this.#wanted.values()].sort((a, b) => a.rank - b.rank || a.order - b.order);
+    const first = inOrder.findIndex((w) => w.held < w.level);
+    for (const want of inOrder.slice(Math.max(0, first))) this.#drop(want);
+    for (const want of inOrder) {
+      if (want.held >= want.level) continue;
+      await this.table.hold(want.name, want.level);
+      this.#take(want);
+    }
+  }
+
+  #take(want: Wanted): MetaLock {
+    want.held = want.level;
+    return (want.lock = { name: want.name, level: want.level });
+  }
+
+  #drop(want: Wanted): void {
+    if (want.held === 0) return;
+    this.table.drop(want.name, want.held);
+    want.held = 0;
+  }
+}
