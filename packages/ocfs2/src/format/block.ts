@@ -35,9 +35,12 @@ export interface View {
 }
 
 type Values<F> = { -readonly [K in keyof F]: F[K] extends FieldDef<infer T> ? T : never };
-export type ViewOf<S> = S extends StructDef<infer F> ? View & Values<F> : never;
+export type ViewOf<S> = S extends { at(block: Block, base?: number): infer V } ? V : never;
 
-export interface StructDef<F extends Record<string, FieldDef<unknown>>> {
+/* `any`: a table holds fields of all types, and `set` makes FieldDef invariant. */
+type Fields = Record<string, FieldDef<any>>; // eslint-disable-line @typescript-eslint/no-explicit-any
+
+export interface StructDef<F extends Fields> {
   readonly structName: string;
   /** Bytes the declared fields span; the structure itself may be longer. */
   readonly size: number;
@@ -110,7 +113,7 @@ export const LE = fieldsFor(true);
 export const BE = fieldsFor(false);
 
 function unsafe(view: View, off: number, value: bigint): CorruptionError {
-  const def = (view as unknown as { constructor: { def: StructDef<Record<string, FieldDef<unknown>>> } }).constructor.def;
+  const def = (view as unknown as { constructor: { def: StructDef<Fields> } }).constructor.def;
   const field = Object.keys(def.fields).find((k) => def.fields[k].off === off) ?? `byte ${off}`;
   return badField(view.block, def.structName, field, value, 'is no valid 64-bit number here');
 }
@@ -119,7 +122,7 @@ function unsafe(view: View, off: number, value: bigint): CorruptionError {
  * Declare a structure. `span` is the byte length that the description gives for the declared part; it is checked
  * against the fields when the module loads, and so is overlap.
  */
-export function struct<F extends Record<string, FieldDef<any>>>(structName: string, span: number, fields: F): StructDef<F> { // eslint-disable-line @typescript-eslint/no-explicit-any
+export function struct<F extends Fields>(structName: string, span: number, fields: F): StructDef<F> {
   const sorted = Object.entries(fields).sort((a, b) => a[1].off - b[1].off);
   let end = 0;
   for (const [name, f] of sorted) {
