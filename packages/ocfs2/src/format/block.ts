@@ -23,8 +23,9 @@ export class Block {
 export interface FieldDef<T> {
   readonly off: number;
   readonly size: number;
-  readonly get: (dv: DataView, at: number, view: View) => T;
-  readonly set: (dv: DataView, at: number, value: T, view: View) => void;
+  // Methods, not properties: a table of fields of all types is then a Record of FieldDef<unknown>.
+  get(dv: DataView, at: number, view: View): T;
+  set(dv: DataView, at: number, value: T, view: View): void;
 }
 
 /** What every view has. */
@@ -37,8 +38,7 @@ export interface View {
 type Values<F> = { -readonly [K in keyof F]: F[K] extends FieldDef<infer T> ? T : never };
 export type ViewOf<S> = S extends { at(block: Block, base?: number): infer V } ? V : never;
 
-/* `any`: a table holds fields of all types, and `set` makes FieldDef invariant. */
-type Fields = Record<string, FieldDef<any>>; // eslint-disable-line @typescript-eslint/no-explicit-any
+type Fields = Record<string, FieldDef<unknown>>;
 
 export interface StructDef<F extends Fields> {
   readonly structName: string;
@@ -135,7 +135,8 @@ export function struct<F extends Fields>(structName: string, span: number, field
     constructor(readonly block: Block, readonly base: number) {}
   }
   for (const [name, f] of Object.entries(fields)) {
-    const { off, get, set } = f;
+    const off = f.off;
+    const get = f.get.bind(f), set = f.set.bind(f);
     Object.defineProperty(StructView.prototype, name, {
       get(this: StructView) { return get(this.block.dv, this.base + off, this); },
       set(this: StructView, v: unknown) { set(this.block.dv, this.base + off, v as never, this); },

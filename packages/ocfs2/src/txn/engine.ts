@@ -3,7 +3,8 @@ import { InternalError } from '@lunfs/device';
 import type { Geometry } from '../format/geometry.js';
 import type { BlockCache, CacheEntry } from './block-cache.js';
 import { LockSession, type LockTable } from './lock-session.js';
-import { Need, Op, type Timestamp } from './op.js';
+import { Need } from './need.js';
+import { Op, type Timestamp } from './op.js';
 
 /** Where finished operations go: the journal of a mount, or the write-back log of mkfs and tests. */
 export interface Log {

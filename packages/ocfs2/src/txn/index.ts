@@ -2,5 +2,6 @@
 export { BlockCache, CacheEntry, type BlockWish } from './block-cache.js';
 export { Engine, type Clock, type Log } from './engine.js';
 export { LockSession, type LockTable } from './lock-session.js';
-export { type MetaLock, Need, Op, type Timestamp } from './op.js';
+export { type MetaLock, Need } from './need.js';
+export { Op, type Timestamp } from './op.js';
 export { WriteBackLog } from './write-back-log.js';

@@ -4,7 +4,7 @@
  * after it, so that no two nodes, each holding what the other waits for, ever wait in a circle.
  */
 import type { LockLevel } from '../locking/levels.js';
-import { type MetaLock, Need } from './op.js';
+import { type MetaLock, Need } from './need.js';
 
 /** What an operation needs of the lock cache (locking/). */
 export interface LockTable {

@@ -19,23 +19,7 @@ import type { Geometry } from '../format/geometry.js';
 import { EX, type LockLevel, PR } from '../locking/levels.js';
 import { type BlockCache, type BlockWish, CacheEntry } from './block-cache.js';
 import type { LockSession } from './lock-session.js';
-
-/** Thrown by an operation that cannot go on yet. Not an Error: no stack is taken, and only the runner catches it. */
-export class Need {
-  constructor(
-    readonly what: string,
-    /** Satisfies the need. Locks held so far stay held unless `release`. */
-    readonly satisfy: () => Promise<void>,
-    /** Give all locks back before waiting (the wait may need them elsewhere). */
-    readonly release = false,
-  ) {}
-}
-
-/** A metadata lock an operation holds; the key to the blocks it protects. */
-export interface MetaLock {
-  readonly name: string;
-  readonly level: LockLevel;
-}
+import { type MetaLock, Need } from './need.js';
 
 /** Wall-clock time of an operation: whole seconds and nanoseconds. */
 export interface Timestamp {
