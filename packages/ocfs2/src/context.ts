@@ -2,7 +2,7 @@
  * What every room of the engine works on: the mounted volume's geometry, its system files, this node's slot and the
  * engine. One per mount; created by volume/mount.ts and by mkfs.
  */
-import { type Block } from './format/block.js';
+import type { Block } from './format/block.js';
 import type { Geometry } from './format/geometry.js';
 import { DINODE } from './format/kinds.js';
 import { Dinode, type DinodeView } from './format/structs.js';
