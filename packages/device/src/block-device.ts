@@ -8,6 +8,8 @@
  * crash in any subset, in any order, torn at logical blocks. A failed flush is final: its writes may be lost and a
  * second flush may wrongly succeed, so callers must not retry.
  */
+import type { AlignedPool } from './aligned-pool.js';
+
 export interface BlockDevice {
   /** What operators call it: path of the device or image, or a test's name. */
   readonly name: string;
@@ -18,6 +20,8 @@ export interface BlockDevice {
   readonly readOnly: boolean;
   /** True if `discard` reaches the medium. Discarded bytes are undefined, never taken as zero. */
   readonly canDiscard: boolean;
+  /** Where buffers come from that the device reads into and writes from without a copy; absent where any buffer does. */
+  readonly pool?: AlignedPool;
 
   /** Fill `into` from `offset`. Short reads are errors. Buffers of the aligned pool are read into without a copy. */
   read(offset: number, into: Uint8Array): Promise<void>;

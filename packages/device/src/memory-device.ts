@@ -1,9 +1,18 @@
+/**
+ * A sparse device in memory, for tests and the simulator.
+ *
+ * Content is kept in chunks that appear when first written. `clone` shares them: a chunk is copied by whichever device
+ * writes to it next (copy on write), so thousands of crash images of one volume cost little more than their differences.
+ * Invariant: a chunk in `#own` is referenced by this device alone; all others are never changed in place.
+ */
 import type { BlockDevice } from './block-device.js';
-import { IoError } from './errors.js';
+import { checkRange, checkWritable } from './range-check.js';
 
-const CHUNK = 1 << 20;
+const CHUNK = 32 << 10;
 
-/** A sparse device in memory: chunks of 1 MiB appear when first written. For tests and the simulator. */
+/** What discarded bytes that had been written read as: discarded never means zero, and tests should notice. */
+export const DISCARD_FILL = 0xdb;
+
 export class MemoryDevice implements BlockDevice {
   readonly name: string;
   readonly size: number;
@@ -11,6 +20,7 @@ export class MemoryDevice implements BlockDevice {
   readonly readOnly: boolean;
   readonly canDiscard = true;
   #chunks = new Map<number, Uint8Array>();
+  #own = new Set<number>();
 
   constructor(options: { size: number; name?: string; logicalBlockSize?: number; readOnly?: boolean }) {
     this.name = options.name ?? 'memory';
@@ -29,81 +39,87 @@ export class MemoryDevice implements BlockDevice {
 
   readSync(offset: number, into: Uint8Array): void {
     checkRange(this, offset, into.length);
-    for (let done = 0; done < into.length; ) {
-      const at = offset + done;
-      const within = at % CHUNK;
-      const n = Math.min(CHUNK - within, into.length - done);
-      const chunk = this.#chunks.get((at - within) / CHUNK);
+    this.#pieces(offset, into.length, (index, within, n, done) => {
+      const chunk = this.#chunks.get(index);
       if (chunk) into.set(chunk.subarray(within, within + n), done);
       else into.fill(0, done, done + n);
-      done += n;
-    }
+    });
   }
 
   writeSync(offset: number, from: Uint8Array): void {
     checkWritable(this);
     checkRange(this, offset, from.length);
-    for (let done = 0; done < from.length; ) {
-      const at = offset + done;
-      const within = at % CHUNK;
-      const n = Math.min(CHUNK - within, from.length - done);
-      const index = (at - within) / CHUNK;
-      let chunk = this.#chunks.get(index);
-      if (!chunk) this.#chunks.set(index, (chunk = new Uint8Array(CHUNK)));
-      chunk.set(from.subarray(done, done + n), within);
-      done += n;
-    }
+    this.#pieces(offset, from.length, (index, within, n, done) => {
+      this.#writable(index).set(from.subarray(done, done + n), within);
+    });
   }
 
   async flush(): Promise<void> {}
 
   async writeZeroes(offset: number, length: number): Promise<void> {
+    this.writeZeroesSync(offset, length);
+  }
+
+  writeZeroesSync(offset: number, length: number): void {
     checkWritable(this);
     checkRange(this, offset, length);
-    for (let done = 0; done < length; ) {
-      const at = offset + done;
-      const within = at % CHUNK;
-      const n = Math.min(CHUNK - within, length - done);
-      const index = (at - within) / CHUNK;
-      if (n === CHUNK) this.#chunks.delete(index);
-      else this.#chunks.get(index)?.fill(0, within, within + n);
-      done += n;
-    }
+    this.#pieces(offset, length, (index, within, n) => {
+      if (n === CHUNK) {
+        this.#chunks.delete(index);
+        this.#own.delete(index);
+      } else if (this.#chunks.has(index)) {
+        this.#writable(index).fill(0, within, within + n);
+      }
+    });
   }
 
   async discard(offset: number, length: number): Promise<void> {
-    checkWritable(this);
-    checkRange(this, offset, length);
+    this.discardSync(offset, length);
   }
 
-  /** An independent copy of the present content. */
+  /** Fills what was ever written with `DISCARD_FILL`. */
+  discardSync(offset: number, length: number): void {
+    checkWritable(this);
+    checkRange(this, offset, length);
+    this.#pieces(offset, length, (index, within, n) => {
+      if (this.#chunks.has(index)) this.#writable(index).fill(DISCARD_FILL, within, within + n);
+    });
+  }
+
+  /** An independent, writable device with the present content; costs one map entry per chunk, no bytes. */
   clone(name = this.name): MemoryDevice {
     const copy = new MemoryDevice({ size: this.size, name, logicalBlockSize: this.logicalBlockSize });
-    for (const [index, chunk] of this.#chunks) copy.#chunks.set(index, chunk.slice());
+    copy.#chunks = new Map(this.#chunks);
+    this.#own.clear();
     return copy;
   }
 
-  /** Offsets of the chunks that were ever written, ascending, with their bytes. */
+  /** Offsets of the chunks that were ever written, ascending, with their bytes (to be read only). */
   *contents(): Generator<{ offset: number; bytes: Uint8Array }> {
     for (const index of [...this.#chunks.keys()].sort((a, b) => a - b)) {
-      yield { offset: index * CHUNK, bytes: this.#chunks.get(index)! };
+      const offset = index * CHUNK;
+      yield { offset, bytes: this.#chunks.get(index)!.subarray(0, Math.min(CHUNK, this.size - offset)) };
     }
   }
 
   async close(): Promise<void> {}
-}
 
-/** Throws DEVICE_UNALIGNED or DEVICE_RANGE unless [offset, offset+length) can be asked of the device. */
-export function checkRange(device: BlockDevice, offset: number, length: number): void {
-  const unit = device.logicalBlockSize;
-  if (offset % unit !== 0 || length % unit !== 0) {
-    throw new IoError('DEVICE_UNALIGNED', `${device.name}: request at byte ${offset} of ${length} bytes is not in whole blocks of ${unit}`, { offset, length }, undefined, 'EINVAL');
+  #writable(index: number): Uint8Array {
+    let chunk = this.#chunks.get(index);
+    if (chunk && this.#own.has(index)) return chunk;
+    chunk = chunk ? chunk.slice() : new Uint8Array(CHUNK);
+    this.#chunks.set(index, chunk);
+    this.#own.add(index);
+    return chunk;
   }
-  if (!Number.isSafeInteger(offset) || offset < 0 || length < 0 || offset + length > device.size) {
-    throw new IoError('DEVICE_RANGE', `${device.name}: request at byte ${offset} of ${length} bytes is outside the device (${device.size} bytes)`, { offset, length }, undefined, 'EINVAL');
-  }
-}
 
-export function checkWritable(device: BlockDevice): void {
-  if (device.readOnly) throw new IoError('DEVICE_READ_ONLY', `${device.name} was opened read-only`, {}, undefined, 'EROFS');
+  #pieces(offset: number, length: number, visit: (index: number, within: number, n: number, done: number) => void): void {
+    for (let done = 0; done < length; ) {
+      const at = offset + done;
+      const within = at % CHUNK;
+      const n = Math.min(CHUNK - within, length - done);
+      visit((at - within) / CHUNK, within, n, done);
+      done += n;
+    }
+  }
 }

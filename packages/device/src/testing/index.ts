@@ -1,0 +1,3 @@
+export { type Change, applyChange, applySurvivors } from './changes.js';
+export { RecordingDevice, isChange, type FlushEntry, type LogEntry, type MarkEntry } from './recording-device.js';
+export { crashImage, prefixImages, reorderedImages, type CrashImage, type PointFilter } from './crash-images.js';
