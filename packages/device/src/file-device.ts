@@ -98,7 +98,10 @@ export class FileDevice implements BlockDevice, OpenedFile {
   /** Like `read`, blocking the calling thread. */
   readSync(offset: number, into: Uint8Array): void {
     this.#check(offset, into.length);
-    if (this.#straight(into)) return this.#readFullySync(offset, into);
+    if (this.#straight(into)) {
+      this.#readFullySync(offset, into);
+      return;
+    }
     this.#bounceSync(into.length, (buffer, done) => {
       this.#readFullySync(offset + done, buffer);
       into.set(buffer, done);
@@ -109,7 +112,10 @@ export class FileDevice implements BlockDevice, OpenedFile {
   writeSync(offset: number, from: Uint8Array): void {
     checkWritable(this);
     this.#check(offset, from.length);
-    if (this.#straight(from)) return this.#writeFullySync(offset, from);
+    if (this.#straight(from)) {
+      this.#writeFullySync(offset, from);
+      return;
+    }
     this.#bounceSync(from.length, (buffer, done) => {
       buffer.set(from.subarray(done, done + buffer.length));
       this.#writeFullySync(offset + done, buffer);
