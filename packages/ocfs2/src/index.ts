@@ -2,3 +2,4 @@ export * from './format/index.js';
 export * from './txn/index.js';
 export * from './locking/levels.js';
 export * from './context.js';
+export * from './inspect/index.js';

@@ -1,0 +1,3 @@
+/** Looking at a volume without mounting it. */
+export { type ExtentRecord, type RawDirent, RawReader, readGeometry } from './raw-reader.js';
+export { readSystemFiles, systemFileNames } from './system-files.js';
