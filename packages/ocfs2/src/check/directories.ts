@@ -1,5 +1,5 @@
 /** Pass 2: the entries of every directory, and its index against them. Passes 3 and 4 count with what it gathers. */
-import { Block } from '../format/block.js';
+import type { Block } from '../format/block.js';
 import { DIR_TRAILER_SIZE, DYN, EXT, FT, MODE, S_IFMT, fileTypeOfMode } from '../format/constants.js';
 import { dirHash } from '../format/dirhash.js';
 import { DIR_BLOCK, DIR_BLOCK_PLAIN, DX_LEAF, DX_ROOT, validateBlock } from '../format/kinds.js';

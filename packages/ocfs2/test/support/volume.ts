@@ -5,6 +5,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { type BlockDevice, MemoryDevice } from '@lunfs/device';
+import { checkVolume } from '../../src/check/index.js';
 import { Cleanup, type Finished, exec, must, sparseFile, tempDir } from '../../../../test/support/temp.js';
 
 const CHUNK = 1 << 20;
@@ -116,6 +117,8 @@ export async function fsck(device: MemoryDevice): Promise<FsckResult> {
 
 /** Throws with fsck's own words unless `fsck.ocfs2 -fn` went through all passes and found nothing (codes in `ignore` apart). */
 export async function expectFsckClean(device: MemoryDevice, ignore: readonly string[] = []): Promise<void> {
+  const found = (await checkVolume(device)).findings.filter((f) => f.severity !== 'recovery' && !ignore.includes(f.code));
+  if (found.length > 0) throw new Error(`our verifier: ${found.slice(0, 40).map((f) => `[${f.code}] ${f.message}`).join('\n')}`);
   const { codes, stdout, stderr, status } = await fsck(device);
   const left = codes.filter((code) => !ignore.includes(code) && !FALSE_POSITIVES.includes(code));
   if (left.length > 0 || !/Pass 4b|All passes succeeded/.test(stdout) || (codes.length === 0 && status !== 0)) {
