@@ -33,6 +33,7 @@ export const debianPackages = {
   'qemu-utils': ['qemu-img', 'qemu-io', 'qemu-nbd'],
   sqlite3: ['sqlite3'],
   'util-linux': ['losetup', 'setpriv', 'flock'],
+  'xz-utils': ['xz'],
   zstd: ['zstd'],
 };
 
@@ -59,7 +60,7 @@ const oracles = {
   'ocfs2-tools': programs('mkfs.ocfs2', 'fsck.ocfs2', 'debugfs.ocfs2'),
   qemu: programs('qemu-system-x86_64', 'qemu-img', 'qemu-io', 'setpriv'),
   kernel: () =>
-    programs('qemu-system-x86_64', 'setpriv', 'busybox', 'cpio', 'depmod', 'mke2fs')() ??
+    programs('qemu-system-x86_64', 'setpriv', 'busybox', 'cpio', 'mke2fs')() ??
     (cachedKernel() ? undefined : "Debian's kernel is not in .cache/kernel (node scripts/setup.mjs fetches it)"),
   libnbd: programs('nbdinfo', 'nbdcopy'),
   fio: programs('fio'),

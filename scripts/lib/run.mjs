@@ -8,25 +8,32 @@ export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '
 /** Directory of caches: kernel, machine images. Never committed, always safe to delete. LUNFS_CACHE_DIR shares one between checkouts. */
 export const cacheDir = process.env.LUNFS_CACHE_DIR ?? path.join(root, '.cache');
 
-/** Seconds as operators read them. */
+/**
+ * Seconds as operators read them.
+ * @param {number} ms
+ */
 export function seconds(ms) {
   return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
 }
 
 /**
- * Runs a program in the repository's root and resolves to `{ status, output, ms }`, output being stdout and stderr in
- * the order they came. `inherit` passes them through instead. A signal or a missing program is status 127 or 128.
+ * Runs a program and resolves to `{ status, output, ms }`, output being stdout and stderr in the order they came;
+ * `inherit` passes them through instead. A missing program is status 127, a signal 128.
+ * @param {string} command
+ * @param {readonly string[]} args
+ * @param {{ inherit?: boolean, env?: NodeJS.ProcessEnv, cwd?: string }} [options] cwd: the repository's root unless given
+ * @returns {Promise<{ status: number, output: string, ms: number }>}
  */
-export function run(command, args, { inherit = false, env = {}, cwd = root, input } = {}) {
+export function run(command, args, { inherit = false, env = {}, cwd = root } = {}) {
   const started = performance.now();
   return new Promise((resolve) => {
-    const stdin = input === undefined ? 'ignore' : 'pipe';
-    const stdio = inherit ? [stdin, 'inherit', 'inherit'] : [stdin, 'pipe', 'pipe'];
-    const child = spawn(command, args, { cwd, stdio, env: { ...process.env, ...env } });
+    const passed = inherit ? 'inherit' : 'pipe';
+    const child = spawn(command, args, { cwd, stdio: ['ignore', passed, passed], env: { ...process.env, ...env } });
+    /** @type {Buffer[]} */
     const parts = [];
     child.stdout?.on('data', (part) => parts.push(part));
     child.stderr?.on('data', (part) => parts.push(part));
-    if (input !== undefined) child.stdin.end(input);
+    /** @param {number} status */
     const done = (status) => resolve({ status, output: Buffer.concat(parts).toString(), ms: performance.now() - started });
     child.on('error', (error) => {
       parts.push(Buffer.from(`${error.message}\n`));
@@ -36,7 +43,10 @@ export function run(command, args, { inherit = false, env = {}, cwd = root, inpu
   });
 }
 
-/** Path of a program that npm installed, without going through npx (which costs half a second). */
+/**
+ * Path of a program that npm installed, without going through npx (which costs half a second).
+ * @param {string} name
+ */
 export function bin(name) {
   return path.join(root, 'node_modules/.bin', name);
 }

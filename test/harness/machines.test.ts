@@ -1,0 +1,78 @@
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { KernelNode, MachineDown, makeGuestDisk, singleNodeCluster, startGuest } from '../support/machines.js';
+import { debugfsStat, mkfs, mustBeClean } from '../support/ocfs2-tools.js';
+import { Cleanup, must, sparseFile, tempDir } from '../support/temp.js';
+
+const cleanup = new Cleanup();
+afterAll(() => cleanup.run());
+const directory = tempDir(cleanup, 'machines');
+
+test('a kernel node mounts a local volume, exchanges trees with this host, and leaves a clean volume', { timeout: 240_000 }, async () => {
+  const image = path.join(directory, 'local.img');
+  await mkfs(image, { size: 256 << 20, blockSize: 4096, clusterSize: 4096, features: 'metaecc' });
+  const node = await KernelNode.start(cleanup, { disks: [image] });
+  console.log(`kernel node booted in ${(node.machine.bootMs / 1000).toFixed(1)} s`);
+  await node.mount('/dev/vda', '/mnt/lun');
+
+  const input = randomBytes(100_000);
+  expect(await node.run('cat > /mnt/lun/bytes; sha256sum < /mnt/lun/bytes; echo no >&2; exit 5', { input })).toMatchObject({ status: 5, stderr: 'no\n', stdout: expect.stringMatching(/^[0-9a-f]{64} {2}-\n$/) as string });
+  const both = await Promise.all([node.must('sleep 0.5; echo slow'), node.must('echo fast')]);
+  expect(both).toEqual(['slow\n', 'fast\n']);
+
+  const tree = path.join(directory, 'tree');
+  fs.mkdirSync(path.join(tree, 'sub'), { recursive: true });
+  fs.writeFileSync(path.join(tree, 'sub/file'), input, { mode: 0o640 });
+  fs.symlinkSync('sub/file', path.join(tree, 'link'));
+  sparseFile(path.join(tree, 'sparse'), 50 << 20);
+  await node.must('mkdir /mnt/lun/tree');
+  await node.putTree(tree, '/mnt/lun/tree');
+  expect(await node.must('cd /mnt/lun/tree; stat -c "%n %a %s" sub/file sparse; readlink link; cmp link ../bytes && echo same; du -k sparse')).toBe(
+    'sub/file 640 100000\nsparse 600 52428800\nsub/file\nsame\n0\tsparse\n');
+  const back = path.join(directory, 'back');
+  fs.mkdirSync(back);
+  await node.getTree('/mnt/lun/tree', back);
+  expect(await must('diff', ['-r', '--no-dereference', tree, back])).toBe('');
+
+  await node.umount('/mnt/lun');
+  await node.shutdown();
+  await mustBeClean(image);
+  expect((await debugfsStat(image, '/bytes')).fields.get('Size')).toBe('100000');
+});
+
+test('a kernel node mounts a volume of a cluster; cut power leaves its journal dirty and a command that ran fails', { timeout: 240_000 }, async () => {
+  const image = path.join(directory, 'cluster.img');
+  await mkfs(image, { size: 256 << 20, blockSize: 4096, clusterSize: 4096, slots: 2, cluster: 'testing' });
+  const node = await KernelNode.start(cleanup, { disks: [image], cluster: singleNodeCluster('testing') });
+  await node.mount('/dev/vda', '/mnt/lun');
+  await node.must('mkdir /mnt/lun/a && echo content > /mnt/lun/a/b && sync');
+  await node.umount('/mnt/lun');
+  await node.shutdown();
+  await mustBeClean(image);
+
+  const again = await KernelNode.start(cleanup, { disks: [image], cluster: singleNodeCluster('testing') });
+  await again.mount('/dev/vda', '/mnt/lun');
+  expect(await again.must('cat /mnt/lun/a/b')).toBe('content\n');
+  await again.must('echo late > /mnt/lun/a/c; sync');
+  const hanging = again.run('sleep 1000');
+  await again.kill();
+  await expect(hanging).rejects.toThrow(MachineDown);
+  await expect(again.run('true')).rejects.toThrow(MachineDown);
+  await expect(mustBeClean(image)).rejects.toThrow(/fsck/);
+});
+
+test('a guest boots from its own disk, survives cut power with what it synced, and is powered off cleanly', { timeout: 240_000 }, async () => {
+  const file = await makeGuestDisk(path.join(directory, 'guest.img'));
+  const guest = await startGuest(cleanup, { file });
+  console.log(`guest booted in ${(guest.bootMs / 1000).toFixed(1)} s`);
+  await guest.must('head -c 20M /dev/urandom > /data && sha256sum /data > /data.sum && sync');
+  await guest.kill();
+
+  const again = await startGuest(cleanup, { file });
+  expect(await again.must('sha256sum -c /data.sum')).toBe('/data: OK\n');
+  await again.shutdown();
+  expect(again.running).toBe(false);
+  expect(await must('e2fsck', ['-fn', file])).toMatch(/clean|files/);
+});

@@ -1,0 +1,134 @@
+/**
+ * Machines under QEMU for tests: a Linux OCFS2 node, and a guest with a root of its own.
+ *
+ *     const node = await KernelNode.start(cleanup, { disks: [image] });
+ *     await node.mount('/dev/vda', '/mnt/lun');
+ *     await node.must('echo hello > /mnt/lun/file');
+ *     await node.shutdown();
+ *
+ * Both are ended by `cleanup` when a test forgets or fails. docs/design.md, section 5, point 2.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { guestRoot } from '../../scripts/lib/machine/images.mjs';
+import { type Disk, Machine, MachineDown, type MachineOptions, type Result } from '../../scripts/lib/machine/machine.mjs';
+import { type Cleanup, must, sparseFile, tempDir } from './temp.js';
+
+export { type Disk, type Machine, MachineDown, type Result };
+
+/** What a kernel node is told of its cluster: /etc/ocfs2/cluster.conf. */
+export interface ClusterConfig {
+  name: string;
+  nodes: { number: number; name: string; address: string; port?: number }[];
+}
+
+export interface KernelNodeOptions extends Partial<Omit<MachineOptions, 'disks' | 'root'>> {
+  /** Image files, block devices or NBD exports: /dev/vda, /dev/vdb, … in order. */
+  disks: (string | Disk)[];
+  /** Registers this cluster at boot, so that cluster volumes of that name can be mounted. `hostname` says which node it is (default: the first). */
+  cluster?: ClusterConfig;
+  /** Size of the transfer disk in bytes (sparse): the largest tree `putTree` and `getTree` can carry. Default 4 GiB. */
+  transfer?: number;
+}
+
+/** A one-node cluster, enough to mount a volume made with `cluster: name`. */
+export function singleNodeCluster(name: string): ClusterConfig {
+  return { name, nodes: [{ number: 0, name: 'node', address: '127.0.0.1' }] };
+}
+
+function clusterConf(config: ClusterConfig): string {
+  const nodes = config.nodes.map((node) => `node:\n\tip_port = ${node.port ?? 7777}\n\tip_address = ${node.address}\n\tnumber = ${node.number}\n\tname = ${node.name}\n\tcluster = ${config.name}\n`);
+  return `${nodes.join('\n')}\ncluster:\n\tnode_count = ${config.nodes.length}\n\theartbeat_mode = local\n\tname = ${config.name}\n`;
+}
+
+function quote(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** Linux with its own OCFS2, ocfs2-tools and the usual programs (bash, coreutils, tar, git, sqlite3, fio, attr, acl). */
+export class KernelNode {
+  readonly machine: Machine;
+  readonly #transfer: string;
+  readonly #transferDevice: string;
+
+  private constructor(machine: Machine, transfer: string, transferDevice: string) {
+    this.machine = machine;
+    this.#transfer = transfer;
+    this.#transferDevice = transferDevice;
+  }
+
+  /** Boots a node with the disks attached and nothing mounted. */
+  static async start(cleanup: Cleanup, options: KernelNodeOptions): Promise<KernelNode> {
+    const { disks, cluster, transfer: transferBytes = 4 * 2 ** 30, ...rest } = options;
+    const transfer = sparseFile(path.join(tempDir(cleanup, 'node'), 'transfer'), transferBytes);
+    const all = [...disks.map((disk) => (typeof disk === 'string' ? { file: disk } : disk)), { file: transfer, direct: false, serial: 'transfer' }];
+    const machine = await Machine.start({ hostname: cluster?.nodes[0].name ?? 'node', ...rest, disks: all, root: 'tools' });
+    cleanup.add(() => machine.kill());
+    const node = new KernelNode(machine, transfer, `/dev/vd${String.fromCharCode(97 + disks.length)}`);
+    if (cluster) await node.#joinCluster(cluster);
+    return node;
+  }
+
+  async #joinCluster(cluster: ClusterConfig): Promise<void> {
+    await this.must('cat > /etc/ocfs2/cluster.conf', { input: clusterConf(cluster) });
+    await this.must(`mount -t configfs none /sys/kernel/config && mount -t ocfs2_dlmfs none /dlm && o2cb register-cluster ${quote(cluster.name)}`);
+  }
+
+  /** Runs a bash command line; see `Machine.run`. */
+  run(command: string, options?: { input?: string | Uint8Array; timeoutMs?: number }): Promise<Result> {
+    return this.machine.run(command, options);
+  }
+
+  /** Runs a bash command line that must succeed; resolves to its stdout. */
+  must(command: string, options?: { input?: string | Uint8Array; timeoutMs?: number }): Promise<string> {
+    return this.machine.must(command, options);
+  }
+
+  /** Mounts an OCFS2 volume. A cluster volume takes about 10 s: the heartbeat has to settle. */
+  async mount(device: string, directory: string, mountOptions = 'defaults'): Promise<void> {
+    await this.must(`mkdir -p ${quote(directory)} && mount -t ocfs2 -o ${quote(mountOptions)} ${device} ${quote(directory)} || { status=$?; dmesg | tail -5 >&2; exit $status; }`);
+  }
+
+  async umount(directory: string): Promise<void> {
+    await this.must(`umount ${quote(directory)}`);
+  }
+
+  /** Copies a tree of this host into an existing directory of the node, with owners, modes, times, xattrs, ACLs and holes. */
+  async putTree(from: string, to: string): Promise<void> {
+    await must('bash', ['-c', 'set -o pipefail; tar -C "$1" --xattrs --acls --numeric-owner -S -cf - . | dd of="$2" bs=1M conv=notrunc status=none', 'put', from, this.#transfer], { timeoutMs: 600_000 });
+    await this.must(`blockdev --flushbufs ${this.#transferDevice} && tar --xattrs --xattrs-include='*' --acls --numeric-owner -xpf ${this.#transferDevice} -C ${quote(to)}`, { timeoutMs: 600_000 });
+  }
+
+  /** Copies a directory of the node into an existing directory of this host, likewise (all of it only when root). */
+  async getTree(from: string, to: string): Promise<void> {
+    await this.must(`tar -C ${quote(from)} --xattrs --acls --numeric-owner -S -cf ${this.#transferDevice} . && blockdev --flushbufs ${this.#transferDevice}`, { timeoutMs: 600_000 });
+    await must('tar', ['--xattrs', '--xattrs-include=*', '--acls', '--numeric-owner', '-xpf', this.#transfer, '-C', to], { timeoutMs: 600_000 });
+  }
+
+  /** Unmounts, syncs and powers off. */
+  shutdown(): Promise<void> {
+    return this.machine.shutdown();
+  }
+
+  /** Cuts the power: SIGKILL to QEMU. */
+  kill(): Promise<void> {
+    return this.machine.kill();
+  }
+}
+
+/**
+ * Writes a guest's root disk into `file`, sparse: Debian's programs on a journalled ext4 made by `mke2fs -d`, `bytes` large.
+ * Copy it onto any disk (a file, an export by nbdcopy or qemu-img convert) and boot it with `startGuest`.
+ */
+export async function makeGuestDisk(file: string, bytes = 768 << 20): Promise<string> {
+  await must('cp', ['--sparse=always', await guestRoot(bytes), file]);
+  fs.chmodSync(file, 0o600);
+  return file;
+}
+
+/** Boots a guest whose root is `disk` (mounted read-write). The kernel comes from outside: the disk holds no boot loader. */
+export async function startGuest(cleanup: Cleanup, disk: Disk, options: Partial<Omit<MachineOptions, 'root'>> = {}): Promise<Machine> {
+  const machine = await Machine.start({ hostname: 'guest', ...options, disks: [{ ...disk, serial: 'root' }, ...(options.disks ?? [])], root: 'disk' });
+  cleanup.add(() => machine.kill());
+  return machine;
+}
