@@ -3,3 +3,4 @@ export * from './txn/index.js';
 export * from './locking/levels.js';
 export * from './context.js';
 export * from './inspect/index.js';
+export * from './check/index.js';

@@ -1,3 +1,4 @@
 /** Looking at a volume without mounting it. */
 export { type ExtentRecord, type RawDirent, RawReader, readGeometry } from './raw-reader.js';
 export { readSystemFiles, systemFileNames } from './system-files.js';
+export { type RawXattr, type XattrStorage, listXattrs, storageEntries, valueClusters, valueExtents, xattrStorages, xattrValue } from './xattrs.js';
