@@ -1,0 +1,258 @@
+/**
+ * One connection on the main thread: the handshake, the upgrade to TLS, then the transmission phase, either by a data
+ * worker (plain sockets of exports with a direct path) or right here. Whatever the peer does ends this connection at
+ * most.
+ *
+ * Handing a descriptor over. Node cannot transfer a socket to a worker; the worker opens a second handle on the same
+ * descriptor. So: this thread stops reading *before* the last option is answered (else it would steal requests), waits
+ * until its own writes have left, and from then on never touches the socket, except to shut it down while the worker is
+ * blocked in a read of it (control.ts). The worker alone closes the descriptor; the handle here is left behind with
+ * nothing to do.
+ */
+import { spawn } from 'node:child_process';
+import type * as net from 'node:net';
+import type { Duplex } from 'node:stream';
+import * as tls from 'node:tls';
+import { Worker } from 'node:worker_threads';
+import { wireMessage } from '../errors.js';
+import { after } from './clock.js';
+import { Control } from './control.js';
+import type { DataWorkerStart, FromWorker, ToWorker } from './data-worker.js';
+import type { ExportOptions, ExportTable } from './exports.js';
+import { Negotiation, type Granted, type Step } from './negotiation.js';
+import { serve, type OwnerRequest } from './owner.js';
+import { Replies } from './replies.js';
+import { Slots, connectionMemory } from './slots.js';
+import { Transmission } from './transmission.js';
+
+/** A peer that has not finished the handshake by then is dropped. */
+const HANDSHAKE_MS = 10_000;
+/** A peer that was told the end but keeps its side open gets this long before the socket is shut down under it. */
+const SHUTDOWN_MS = 500;
+
+export interface ConnectionOptions {
+  readonly exports: ExportTable;
+  readonly tls: tls.TlsOptions | null;
+  /** Serve plain connections by data workers where the export has a direct path. */
+  readonly workers: boolean;
+  /** A violation of the protocol or the failure of a worker; for the operator's log. */
+  readonly report: (message: string) => void;
+}
+
+interface StreamHandle {
+  readonly fd?: number;
+  reading?: boolean;
+  readStop?(): void;
+  setBlocking?(on: boolean): number;
+  useUserBuffer?(buffer: Uint8Array): void;
+}
+
+export class Connection {
+  /** The export in transmission, null before. */
+  export: ExportOptions | null = null;
+  /** Settles when the connection is over and nothing of it is in flight. Never rejects. */
+  readonly closed: Promise<void>;
+  #resolve: () => void = () => {};
+  #stream: Duplex;
+  #stop: (() => void) | null = null;
+  #finished = false;
+  readonly #negotiation: Negotiation;
+  readonly #cancelTimer: () => void;
+
+  constructor(readonly socket: net.Socket, readonly options: ConnectionOptions) {
+    this.closed = new Promise((resolve) => { this.#resolve = resolve; });
+    this.#stream = socket;
+    this.#negotiation = new Negotiation({ exports: options.exports, tls: options.tls !== null });
+    this.#cancelTimer = after(HANDSHAKE_MS, () => this.#drop('the handshake took too long'));
+    this.#listen(socket);
+    socket.write(this.#negotiation.hello());
+  }
+
+  /** Begin no more requests, answer those in flight, close. */
+  close(): Promise<void> {
+    if (this.#stop !== null) this.#stop();
+    else if (this.export === null) this.#drop(null);
+    return this.closed;
+  }
+
+  #listen(stream: Duplex): void {
+    stream.on('data', this.#onData);
+    stream.on('error', this.#onGone);
+    stream.on('end', this.#onGone);
+    stream.on('close', this.#onGone);
+  }
+
+  #unlisten(): void {
+    this.#stream.off('data', this.#onData);
+    this.#stream.off('end', this.#onGone);
+    this.#stream.off('close', this.#onGone);
+  }
+
+  readonly #onGone = (): void => this.#drop(null);
+
+  readonly #onData = (bytes: Buffer): void => {
+    for (const step of this.#negotiation.receive(bytes)) this.#take(step);
+  };
+
+  #take(step: Step): void {
+    if (this.#finished) return;
+    switch (step.kind) {
+      case 'send': this.#send(step.bytes); break;
+      case 'tls': this.#upgrade(); break;
+      case 'go': this.#begin(step.granted); break;
+      case 'close':
+        if (step.violation === null) this.#stream.end(() => this.#stream.destroy());
+        this.#drop(step.violation, step.violation !== null);
+        break;
+    }
+  }
+
+  #send(bytes: Buffer): void {
+    this.#stream.write(bytes);
+  }
+
+  #upgrade(): void {
+    this.#unlisten();
+    const secure = new tls.TLSSocket(this.socket, { ...this.options.tls, isServer: true });
+    this.#stream = secure;
+    this.#listen(secure);
+    secure.once('error', (error) => this.options.report(`TLS with a client failed: ${wireMessage(error)}`));
+    this.#negotiation.secured();
+  }
+
+  /** End without a transmission phase. */
+  #drop(violation: string | null, destroy = true): void {
+    if (this.#finished || this.export !== null) return;
+    if (violation !== null) this.options.report(`connection closed: ${violation}`);
+    this.#finish();
+    if (destroy) this.#stream.destroy();
+  }
+
+  #finish(): void {
+    if (this.#finished) return;
+    this.#finished = true;
+    this.#stop = null;
+    this.#cancelTimer();
+    this.#unlisten();
+    this.#resolve();
+  }
+
+  #begin(granted: Granted): void {
+    this.#cancelTimer();
+    this.export = granted.export;
+    this.#unlisten();
+    this.#stream.pause();
+    const handle = (this.socket as unknown as { _handle: StreamHandle | null })._handle;
+    const { direct } = granted.export.backend;
+    if (this.options.workers && this.#stream === this.socket && direct !== undefined && canHandOver(handle)) this.#handOver(granted, handle, direct);
+    else this.#serveHere(granted);
+  }
+
+  /** Plain path: this thread receives, the owner does all I/O. */
+  #serveHere(granted: Granted): void {
+    const stream = this.#stream;
+    const memory = connectionMemory(false);
+    const slots = new Slots(memory);
+    const bytes = new Uint8Array(memory.buffer);
+    let rest: Buffer = Buffer.alloc(0);
+    const replies = new Replies(stream, -1, granted.structured, (slot) => slots.release(slot), () => transmission.idle(), () => transmission.stop());
+    const feed = (chunk: Buffer): void => {
+      rest = chunk;
+      while (rest.length > 0 && !transmission.blocked && !transmission.over) {
+        const n = Math.min(transmission.windowLength, rest.length);
+        slots.heap.set(rest.subarray(0, n), transmission.windowStart);
+        rest = rest.subarray(n);
+        transmission.received(n);
+      }
+      if (transmission.blocked) stream.pause();
+    };
+    const transmission: Transmission = new Transmission({
+      agreed: granted,
+      slots,
+      replies,
+      direct: null,
+      owner: (request) => void this.#serve(granted, request, bytes).then((reply) => transmission.ownerDone(reply)),
+      resume: () => {
+        feed(rest);
+        if (!transmission.blocked) stream.resume();
+      },
+      ended: (violation) => {
+        if (violation !== null) this.options.report(`export ${granted.export.name}: connection closed: ${violation}`);
+        stream.end(() => stream.destroy());
+        this.#finish();
+      },
+    });
+    const stop = (): void => transmission.stop();
+    stream.on('data', feed).on('end', stop).on('close', stop);
+    stream.off('error', this.#onGone).on('error', stop);
+    this.#stop = stop;
+    feed(granted.rest);
+    if (!transmission.blocked) stream.resume();
+  }
+
+  #serve(granted: Granted, request: OwnerRequest, memory: Uint8Array): ReturnType<typeof serve> {
+    return serve(granted.export.backend, { fastZero: granted.export.fastZero === true }, request, memory);
+  }
+
+  #handOver(granted: Granted, handle: Required<StreamHandle>, direct: NonNullable<ExportOptions['backend']['direct']>): void {
+    handle.readStop();
+    // The stream must believe that it reads, or the read-ahead it has queued would start the handle again.
+    handle.reading = true;
+    const { fd } = handle;
+    const shared = new SharedArrayBuffer(4);
+    const control = new Control(shared);
+    const memory = connectionMemory(true);
+    const bytes = new Uint8Array(memory.buffer);
+    const { size, readOnly, structured, allocationContext, rest } = granted;
+    const begin = (): void => {
+      const start: DataWorkerStart = {
+        fd, control: shared, memory, rest: new Uint8Array(rest),
+        agreed: { size, readOnly, structured, allocationContext },
+        direct: { fd: direct.fd, alignment: direct.alignment, gate: direct.gate.memory },
+      };
+      const worker = new Worker(new URL('./data-worker.js', import.meta.url), { workerData: start, name: `nbd ${granted.export.name}` });
+      const post = (message: ToWorker): void => worker.postMessage(message);
+      let shutdown: Promise<void> = Promise.resolve();
+      let cancel = (): void => {};
+      let stopped = false;
+      this.#stop = () => {
+        if (stopped) return;
+        stopped = true;
+        post({ stop: true });
+        if (!control.claim()) return;
+        shutdown = new Promise((resolve) => { this.socket.end(resolve); });
+        cancel = after(SHUTDOWN_MS, () => shutDownSocket(fd, this.options.report));
+      };
+      worker.on('message', (message: FromWorker) => {
+        if ('request' in message) {
+          void this.#serve(granted, message.request, bytes).then((reply) => post({ reply }));
+          return;
+        }
+        if (message.violation !== null) this.options.report(`export ${granted.export.name}: connection closed: ${message.violation}`);
+        cancel();
+        void shutdown.then(() => worker.terminate());
+      });
+      worker.on('error', (error) => this.options.report(`export ${granted.export.name}: data worker failed: ${wireMessage(error)}`));
+      worker.on('exit', () => this.#finish());
+      if (closing) this.#stop();
+    };
+    let closing = false;
+    this.#stop = () => { closing = true; };
+    // Whatever this thread still had to write (the last option's reply) leaves before the worker may write.
+    this.socket.write(Buffer.alloc(0), () => begin());
+  }
+}
+
+function canHandOver(handle: StreamHandle | null): handle is Required<StreamHandle> {
+  return handle !== null && typeof handle.fd === 'number' && handle.fd >= 0 && typeof handle.readStop === 'function'
+    && typeof handle.setBlocking === 'function' && typeof handle.useUserBuffer === 'function';
+}
+
+/**
+ * Wakes a thread that is blocked in a read of a socket whose peer neither sends nor closes. Only shutdown(2) of the
+ * receiving side does that, and Node has no call for it; perl, which every Debian has, inherits the descriptor.
+ */
+function shutDownSocket(fd: number, report: (message: string) => void): void {
+  const child = spawn('perl', ['-e', 'shutdown(STDIN, 2)'], { stdio: [fd, 'ignore', 'ignore'] });
+  child.on('error', (error) => report(`a client keeps its connection open and it cannot be shut down without perl: ${error.message}`));
+}
