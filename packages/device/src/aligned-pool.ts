@@ -7,6 +7,7 @@
  * Invariants: a buffer handed out is a view whose start is a multiple of 4096; a buffer is in exactly one place (free list
  * or caller); memories are only ever added, never grown (growing detaches the views), so the pool never makes anyone wait.
  */
+import type { BufferPool } from './block-device.js';
 import { InternalError, LunfsError } from './errors.js';
 
 /** Alignment of every pooled buffer, bytes: the page, and at least the logical block of any device. */
@@ -52,7 +53,7 @@ export function isAligned(view: Uint8Array, alignment = PAGE): boolean {
 }
 
 /** Free lists of page-aligned buffers, one per power of two from 4 KiB. For one thread; its memory may be shared. */
-export class AlignedPool {
+export class AlignedPool implements BufferPool {
   readonly shared: boolean;
   /** Bytes of memory taken so far; it never shrinks. */
   capacity = 0;

@@ -8,8 +8,6 @@
  * crash in any subset, in any order, torn at logical blocks. A failed flush is final: its writes may be lost and a
  * second flush may wrongly succeed, so callers must not retry.
  */
-import type { AlignedPool } from './aligned-pool.js';
-
 export interface BlockDevice {
   /** What operators call it: path of the device or image, or a test's name. */
   readonly name: string;
@@ -21,7 +19,7 @@ export interface BlockDevice {
   /** True if `discard` reaches the medium. Discarded bytes are undefined, never taken as zero. */
   readonly canDiscard: boolean;
   /** Where buffers come from that the device reads into and writes from without a copy; absent where any buffer does. */
-  readonly pool?: AlignedPool;
+  readonly pool?: BufferPool;
 
   /** Fill `into` from `offset`. Short reads are errors. Buffers of the aligned pool are read into without a copy. */
   read(offset: number, into: Uint8Array): Promise<void>;
@@ -34,4 +32,12 @@ export interface BlockDevice {
   /** A hint that the bytes are not needed; a no-op where `canDiscard` is false. */
   discard(offset: number, length: number): Promise<void>;
   close(): Promise<void>;
+}
+
+/** Buffers on loan; `AlignedPool` is the one implementation. */
+export interface BufferPool {
+  /** A buffer of exactly `length` bytes with any content. */
+  acquire(length: number): Uint8Array;
+  /** Give back the very view that `acquire` returned. */
+  release(view: Uint8Array): void;
 }

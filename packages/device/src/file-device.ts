@@ -13,7 +13,8 @@ import { AlignedPool, isAligned } from './aligned-pool.js';
 import type { BlockDevice } from './block-device.js';
 import { IoError } from './errors.js';
 import { type HelperResult, discardRange, zeroRange } from './helpers.js';
-import { type Operation, ioError, systemErrno } from './io-error.js';
+import { InFlight } from './in-flight.js';
+import { type Operation, ioError, shortError, systemErrno } from './io-error.js';
 import { checkRange, checkWritable } from './range-check.js';
 
 /** Largest piece that goes through a bounce buffer, bytes. */
@@ -45,9 +46,8 @@ export class FileDevice implements BlockDevice, OpenedFile {
   readonly pool: AlignedPool;
   #canDiscard: boolean;
   #helperZeroes = true;
-  #inFlight = 0;
+  readonly #inFlight = new InFlight();
   #closing?: Promise<void>;
-  #idle?: () => void;
 
   constructor(opened: OpenedFile, pool = new AlignedPool()) {
     this.fd = opened.fd;
@@ -67,7 +67,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
 
   async read(offset: number, into: Uint8Array): Promise<void> {
     this.#check(offset, into.length);
-    await this.#run(async () => {
+    await this.#inFlight.run(async () => {
       if (this.#straight(into)) return this.#readFully(offset, into);
       await this.#bounce(into.length, async (buffer, done) => {
         await this.#readFully(offset + done, buffer);
@@ -79,7 +79,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
   async write(offset: number, from: Uint8Array): Promise<void> {
     checkWritable(this);
     this.#check(offset, from.length);
-    await this.#run(async () => {
+    await this.#inFlight.run(async () => {
       if (this.#straight(from)) return this.#writeFully(offset, from);
       await this.#bounce(from.length, async (buffer, done) => {
         buffer.set(from.subarray(done, done + buffer.length));
@@ -90,7 +90,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
 
   async flush(): Promise<void> {
     this.#check(0, 0);
-    await this.#run(() => new Promise((resolve, reject) => {
+    await this.#inFlight.run(() => new Promise<void>((resolve, reject) => {
       fdatasync(this.fd, (error) => (error ? reject(this.#failed('flush', 0, 0, error)) : resolve()));
     }));
   }
@@ -135,11 +135,8 @@ export class FileDevice implements BlockDevice, OpenedFile {
   async writeZeroes(offset: number, length: number): Promise<void> {
     checkWritable(this);
     this.#check(offset, length);
-    await this.#run(async () => {
-      if (length >= HELPER_MIN_BYTES && this.#helperZeroes) {
-        if (helped(await zeroRange(this.fd, this.kind, offset, length))) return;
-        this.#helperZeroes = false; // not installed, or the file system can't: zeroes are written from now on
-      }
+    if (await this.zeroByHelper(offset, length)) return;
+    await this.#inFlight.run(async () => {
       const zeroes = this.pool.acquire(Math.min(BOUNCE_BYTES, Math.max(length, 1))).fill(0);
       try {
         for (let done = 0; done < length; done += zeroes.length) {
@@ -151,11 +148,25 @@ export class FileDevice implements BlockDevice, OpenedFile {
     });
   }
 
+  /**
+   * Have a large range zeroed by the device or the file system. False: nothing was promised, write zeroes; the range is too
+   * short to be worth a process, or the helper failed, and then it isn't tried again.
+   */
+  async zeroByHelper(offset: number, length: number): Promise<boolean> {
+    checkWritable(this);
+    this.#check(offset, length);
+    if (length < HELPER_MIN_BYTES || !this.#helperZeroes) return false;
+    await this.#inFlight.run(async () => {
+      this.#helperZeroes = helped(await zeroRange(this.fd, this.kind, offset, length));
+    });
+    return this.#helperZeroes;
+  }
+
   async discard(offset: number, length: number): Promise<void> {
     checkWritable(this);
     this.#check(offset, length);
     if (!this.#canDiscard || length === 0) return;
-    await this.#run(async () => {
+    await this.#inFlight.run(async () => {
       // A hint: where the device or the file system turns out not to take it, it is dropped, and not tried again.
       this.#canDiscard = helped(await discardRange(this.fd, this.kind, offset, length));
     });
@@ -164,7 +175,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
   /** Waits for requests in flight, then closes the descriptor; locks taken at open go with it. Later requests fail with DEVICE_CLOSED. */
   close(): Promise<void> {
     this.#closing ??= (async () => {
-      if (this.#inFlight > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
+      await this.#inFlight.settled();
       await new Promise<void>((resolve, reject) => {
         close(this.fd, (error) => (error ? reject(this.#failed('close', 0, 0, error)) : resolve()));
       });
@@ -176,15 +187,6 @@ export class FileDevice implements BlockDevice, OpenedFile {
     // The number of a closed descriptor may belong to another file by now.
     if (this.#closing) throw new IoError('DEVICE_CLOSED', `${this.name} is closed`, { device: this.name, offset, length }, undefined, 'EBADF');
     checkRange(this, offset, length);
-  }
-
-  async #run(request: () => Promise<void>): Promise<void> {
-    this.#inFlight++;
-    try {
-      await request();
-    } finally {
-      if (--this.#inFlight === 0) this.#idle?.();
-    }
   }
 
   #straight(view: Uint8Array): boolean {
@@ -216,7 +218,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
       const n = await new Promise<number>((resolve, reject) => {
         read(this.fd, into, done, into.length - done, offset + done, (error, bytes) => (error ? reject(this.#failed('read', offset, into.length, error)) : resolve(bytes)));
       });
-      if (n === 0) throw this.#ended('read', offset, into.length, done);
+      if (n === 0) throw shortError(this.name, 'read', offset, into.length);
       done += n;
     }
   }
@@ -226,7 +228,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
       const n = await new Promise<number>((resolve, reject) => {
         write(this.fd, from, done, from.length - done, offset + done, (error, bytes) => (error ? reject(this.#failed('write', offset, from.length, error)) : resolve(bytes)));
       });
-      if (n === 0) throw this.#ended('write', offset, from.length, done);
+      if (n === 0) throw shortError(this.name, 'write', offset, from.length);
       done += n;
     }
   }
@@ -239,7 +241,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
       } catch (error) {
         throw this.#failed('read', offset, into.length, error);
       }
-      if (n === 0) throw this.#ended('read', offset, into.length, done);
+      if (n === 0) throw shortError(this.name, 'read', offset, into.length);
       done += n;
     }
   }
@@ -252,20 +254,13 @@ export class FileDevice implements BlockDevice, OpenedFile {
       } catch (error) {
         throw this.#failed('write', offset, from.length, error);
       }
-      if (n === 0) throw this.#ended('write', offset, from.length, done);
+      if (n === 0) throw shortError(this.name, 'write', offset, from.length);
       done += n;
     }
   }
 
   #failed(operation: Operation, offset: number, length: number, cause: unknown): IoError {
     return ioError(this.name, operation, offset, length, systemErrno(cause), cause);
-  }
-
-  /** Nothing transferred and no error: the device or file has become shorter than it was when opened. */
-  #ended(operation: Operation, offset: number, length: number, done: number): IoError {
-    return new IoError('DEVICE_SHORT', `${this.name}: ${operation} of ${length} bytes at byte ${offset} ended after ${done} bytes: has it been truncated?`, {
-      device: this.name, offset, length, done,
-    });
   }
 }
 

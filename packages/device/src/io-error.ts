@@ -16,3 +16,8 @@ export function systemErrno(cause: unknown): string {
   const code = (cause as NodeJS.ErrnoException | null)?.code;
   return typeof code === 'string' ? code : 'EIO';
 }
+
+/** Nothing more transferred and no error: the device or file has become shorter than it was when opened. */
+export function shortError(device: string, operation: Operation, offset: number, length: number): IoError {
+  return new IoError('DEVICE_SHORT', `${device}: ${operation} of ${length} bytes at byte ${offset} ended early: has it been truncated?`, { device, offset, length });
+}

@@ -1,6 +1,5 @@
 /** A byte range of a device as a device of its own: a partition, or a region that one component may touch and no other. */
-import type { AlignedPool } from './aligned-pool.js';
-import type { BlockDevice } from './block-device.js';
+import type { BlockDevice, BufferPool } from './block-device.js';
 import { UsageError } from './errors.js';
 import { checkRange, checkWritable } from './range-check.js';
 
@@ -35,7 +34,7 @@ export class PartitionWindow implements BlockDevice {
   get canDiscard(): boolean {
     return this.device.canDiscard;
   }
-  get pool(): AlignedPool | undefined {
+  get pool(): BufferPool | undefined {
     return this.device.pool;
   }
 
