@@ -3,6 +3,13 @@ import tseslint from 'typescript-eslint';
 
 const clockMessage = 'Clocks and timers are passed in (docs/design.md, rule 5): only modules named clock.ts may read or set one.';
 const diceMessage = 'Randomness is passed in (docs/design.md, rule 5): only modules named random.ts may roll dice.';
+const operationMessage = 'An operation is synchronous from its first change to its end (docs/design.md, rule 6): it throws Need for what it lacks, it never awaits.';
+const clockSyntax = [
+  { selector: "MemberExpression[object.name='Date'][property.name='now']", message: clockMessage },
+  { selector: "NewExpression[callee.name='Date'][arguments.length=0]", message: clockMessage },
+  { selector: "MemberExpression[object.name='performance'][property.name='now']", message: clockMessage },
+  { selector: "MemberExpression[object.name='process'][property.name='hrtime']", message: clockMessage },
+];
 const timers = ['setTimeout', 'setInterval'].map((name) => ({ name, message: clockMessage }));
 
 export default tseslint.config(
@@ -36,11 +43,16 @@ export default tseslint.config(
     rules: {
       'no-restricted-globals': ['error', ...timers],
       'no-restricted-imports': ['error', { paths: ['node:timers', 'node:timers/promises'].map((name) => ({ name, message: clockMessage })) }],
-      'no-restricted-syntax': ['error',
-        { selector: "MemberExpression[object.name='Date'][property.name='now']", message: clockMessage },
-        { selector: "NewExpression[callee.name='Date'][arguments.length=0]", message: clockMessage },
-        { selector: "MemberExpression[object.name='performance'][property.name='now']", message: clockMessage },
-        { selector: "MemberExpression[object.name='process'][property.name='hrtime']", message: clockMessage },
+      'no-restricted-syntax': ['error', ...clockSyntax],
+    },
+  },
+  {
+    files: ['packages/ocfs2/src/**/*.ts'],
+    ignores: ['**/clock.ts'],
+    rules: {
+      'no-restricted-syntax': ['error', ...clockSyntax,
+        { selector: ":function[async=true] > Identifier.params > TSTypeAnnotation > TSTypeReference > Identifier[name='Op']", message: operationMessage },
+        { selector: 'CallExpression[callee.property.name=/^(run|read|readNow)$/] > :function[async=true]', message: operationMessage },
       ],
     },
   },

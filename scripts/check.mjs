@@ -22,6 +22,7 @@ const steps = [
 async function checkPackages() {
   const started = performance.now();
   const problems = [];
+  const notes = [];
   const project = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
   for (const name of packages) {
     const directory = path.join(root, 'packages', name);
@@ -31,9 +32,11 @@ async function checkPackages() {
     if (facts.license !== project.license) problems.push(`packages/${name}: license ${facts.license}, the project has ${project.license}`);
     const readme = path.join(directory, 'README.md');
     const lines = fs.existsSync(readme) ? fs.readFileSync(readme, 'utf8').trim().split('\n') : [];
+    if (lines.length === 0) notes.push(`packages/${name}: no README.md (half a page: its job, its terms, how to use it, where its proof is)`);
     if (lines.length > 80) problems.push(`packages/${name}/README.md: ${lines.length} lines; half a page is meant, the rest belongs into docs/`);
     if (lines.length > 0 && !lines[0].startsWith(`# @lunfs/${name}`)) problems.push(`packages/${name}/README.md: first line must be "# @lunfs/${name}"`);
   }
+  for (const line of notes) console.log(`note   ${line}`);
   return { status: problems.length > 0 ? 1 : 0, output: problems.map((line) => `${line}\n`).join(''), ms: performance.now() - started };
 }
 
