@@ -53,11 +53,12 @@ export class FsContext {
     readonly random: Random,
   ) {
     this.totalClusters = geo.totalClusters;
-    for (const blkno of sys.orphanDir) this.#ranks.set(blkno, RANK.orphanDir);
-    for (const blkno of sys.truncateLog) this.#ranks.set(blkno, RANK.truncateLog);
-    for (const blkno of sys.localAlloc) this.#ranks.set(blkno, RANK.localAlloc);
-    for (const blkno of sys.inodeAlloc) this.#ranks.set(blkno, RANK.inodeAlloc);
-    for (const blkno of sys.extentAlloc) this.#ranks.set(blkno, RANK.extentAlloc);
+    // Slots' files of one type are waited for in slot order: an operation may hold several (blocks stolen, or freed to where they came from).
+    const perSlot = [
+      [sys.orphanDir, RANK.orphanDir], [sys.truncateLog, RANK.truncateLog], [sys.localAlloc, RANK.localAlloc],
+      [sys.inodeAlloc, RANK.inodeAlloc], [sys.extentAlloc, RANK.extentAlloc],
+    ] as const;
+    for (const [files, rank] of perSlot) for (const [slot, blkno] of files.entries()) this.#ranks.set(blkno, rank + slot / 256);
     for (const blkno of [sys.globalInodeAlloc, sys.slotMap, sys.heartbeat, ...sys.journal]) this.#ranks.set(blkno, RANK.inode);
     this.#ranks.set(sys.globalBitmap, RANK.globalBitmap);
   }

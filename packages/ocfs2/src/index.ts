@@ -4,3 +4,4 @@ export * from './locking/levels.js';
 export * from './context.js';
 export * from './inspect/index.js';
 export * from './check/index.js';
+export * from './alloc/index.js';

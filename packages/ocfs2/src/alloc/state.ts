@@ -1,0 +1,111 @@
+/**
+ * What a mount remembers of allocation in memory: hints, the size of the next local alloc window, from whom blocks are
+ * stolen, and clusters whose freeing is not committed yet. All of it may be lost at any time without harm to the volume.
+ * Changed only when an operation applies (`op.onApply`) or between operations.
+ */
+import type { FsContext } from '../context.js';
+import { BACKUP_SUPER_OFFSETS, bits, clusterToGroup, hasBackups, blockToCluster } from '../format/index.js';
+import type { Op } from '../txn/index.js';
+
+/** A run of bits in one group of the global bitmap. */
+interface GroupRun {
+  readonly group: number;
+  readonly bit: number;
+  readonly len: number;
+}
+
+export type MetaType = 'inode' | 'extent';
+
+/** Stealing from other slots' suballocators (Linux 6.1 fs/ocfs2/suballoc.c:ocfs2_steal_resource). */
+export interface StealState {
+  /** Slot that had space last; undefined: own slot first. */
+  slot: number | undefined;
+  /** Blocks stolen since the own allocator was last tried. */
+  stolen: number;
+}
+
+/** The local alloc window to be opened next (Linux 6.1 fs/ocfs2/localalloc.c:ocfs2_recalc_la_window). */
+export interface WindowState {
+  mode: 'enabled' | 'throttled' | 'disabled';
+  /** Clusters of the next window. */
+  clusters: number;
+  readonly defaultClusters: number;
+  /** Monotonic milliseconds at which a throttled or disabled window is tried at full size again. */
+  retryAt: number;
+  /** Group of the global bitmap the last window came from; 0: none. */
+  lastGroup: number;
+}
+
+export class AllocState {
+  readonly steal: Record<MetaType, StealState> = { inode: { slot: undefined, stolen: 0 }, extent: { slot: undefined, stolen: 0 } };
+  /** Global bitmap group the last inode group was taken from; 0: none. */
+  inodeGroupHint = 0;
+  /** The truncate log flush under way. */
+  flushing: Promise<void> | undefined;
+  window: WindowState;
+
+  /** Bits that are clear on disk only once a transaction commits, by group. */
+  readonly #pending = new Map<number, { readonly bitmap: Uint8Array; count: number }>();
+  /** Bits an operation that has not applied yet clears. */
+  readonly #clearing = new WeakMap<Op, GroupRun[]>();
+  /** Bits of backup superblocks, by group. */
+  readonly #backups = new Map<number, number[]>();
+
+  constructor(readonly ctx: FsContext, defaultWindow: number) {
+    const { geo } = ctx;
+    this.window = { mode: 'enabled', clusters: defaultWindow, defaultClusters: defaultWindow, retryAt: 0, lastGroup: 0 };
+    if (!hasBackups(geo)) return;
+    // All six, also those beyond the present end: an online grow may bring them inside.
+    for (const at of BACKUP_SUPER_OFFSETS) {
+      const { group, bit } = clusterToGroup(geo, blockToCluster(geo, at / geo.blockSize));
+      this.#backups.set(group, [...(this.#backups.get(group) ?? []), bit]);
+    }
+  }
+
+  /** Remember that `op` clears these bits: they may be handed out again only when its transaction is durable. */
+  defer(op: Op, run: GroupRun): void {
+    const own = this.#clearing.get(op);
+    if (own === undefined) this.#clearing.set(op, [run]);
+    else own.push(run);
+    op.onApply(() => {
+      let pending = this.#pending.get(run.group);
+      if (pending === undefined) this.#pending.set(run.group, (pending = { bitmap: new Uint8Array(this.ctx.geo.blockSize), count: 0 }));
+      for (let i = 0; i < run.len; i++) bits.set(pending.bitmap, 0, run.bit + i);
+      pending.count += run.len;
+    });
+    op.onCommit(() => {
+      const pending = this.#pending.get(run.group);
+      if (pending === undefined) return;
+      for (let i = 0; i < run.len; i++) bits.clear(pending.bitmap, 0, run.bit + i);
+      pending.count -= run.len;
+      if (pending.count === 0) this.#pending.delete(run.group);
+    });
+  }
+
+  /** Clusters that become usable with the next commit. */
+  get pendingClusters(): number {
+    let sum = 0;
+    for (const { count } of this.#pending.values()) sum += count;
+    return sum;
+  }
+
+  /**
+   * The bitmap of a global bitmap group with everything marked that must not be handed out: used clusters, those whose
+   * freeing is not committed (Linux 6.1 fs/ocfs2/suballoc.c:ocfs2_test_bg_bit_allocatable), and the backup superblocks,
+   * whose bits an offline grow by ocfs2-tools 1.8.7 leaves clear (ondisk-format.md 11.2).
+   */
+  allocatable(op: Op, group: number, bitmap: Uint8Array): Uint8Array {
+    const pending = this.#pending.get(group), clearing = this.#clearing.get(op)?.filter((run) => run.group === group), backups = this.#backups.get(group);
+    if (pending === undefined && backups === undefined && (clearing === undefined || clearing.length === 0)) return bitmap;
+    const out = bitmap.slice();
+    if (pending !== undefined) for (let i = 0; i < out.length; i++) out[i] |= pending.bitmap[i];
+    for (const run of clearing ?? []) for (let i = 0; i < run.len; i++) bits.set(out, 0, run.bit + i);
+    for (const bit of backups ?? []) bits.set(out, 0, bit);
+    return out;
+  }
+
+  /** A cluster that must never be freed or handed out. */
+  isBackup(group: number, bit: number): boolean {
+    return this.#backups.get(group)?.includes(bit) ?? false;
+  }
+}

@@ -1,0 +1,100 @@
+/**
+ * The truncate log: clusters that were cut from files and are not yet free in the global bitmap (ondisk-format.md 4.7).
+ * Appending needs only the slot's own log; the flush frees them later, many files at once.
+ *
+ * Why the flush begins with a flush of the whole journal: OCFS2 writes no revoke records. Were the append still in the
+ * log when the clusters are free and used again, a replay would bring the append back and free them a second time; were
+ * an image of a freed block still there, it would overwrite the new owner's data.
+ */
+import type { FsContext, InodeRef } from '../context.js';
+import { badField, FL, TRUNCATE_RECS, TruncateLog } from '../format/index.js';
+import { EX } from '../locking/levels.js';
+import type { Op } from '../txn/index.js';
+import { freeClustersNow } from './bitmap.js';
+import { allocState } from './window-size.js';
+
+interface Records {
+  readonly ref: InodeRef;
+  used: number;
+  readonly count: number;
+  start(i: number): number;
+  clusters(i: number): number;
+  set(i: number, start: number, clusters: number): void;
+}
+
+function view(ref: InodeRef): Records {
+  if (!(ref.di.flags & FL.DEALLOC)) throw badField(ref.block, 'dinode', 'i_flags', ref.di.flags, 'is no truncate log');
+  const { dv } = ref.block;
+  const head = TruncateLog.at(ref.block);
+  return {
+    ref,
+    get used() { return head.used; },
+    set used(n) { head.used = n; },
+    count: head.count,
+    start: (i) => dv.getUint32(TRUNCATE_RECS + 8 * i, true),
+    clusters: (i) => dv.getUint32(TRUNCATE_RECS + 8 * i + 4, true),
+    set: (i, start, clusters) => {
+      dv.setUint32(TRUNCATE_RECS + 8 * i, start, true);
+      dv.setUint32(TRUNCATE_RECS + 8 * i + 4, clusters, true);
+    },
+  };
+}
+
+/**
+ * Put clusters into the truncate log, in the operation that removes the last reference to them. They become free by a
+ * later flush. Makes room first (`op.after`) if the log is full or being flushed.
+ */
+export function releaseClusters(op: Op, ctx: FsContext, start: number, len: number): void {
+  const state = allocState(ctx);
+  const { flushing } = state;
+  // Between the journal's flush and the last record's free nothing may be appended: it would not be checkpointed.
+  if (flushing !== undefined) op.after('truncate log flush', () => flushing);
+  const seen = view(ctx.inode(op, ctx.sys.truncateLog[ctx.slot], EX));
+  if (start < 1 || len < 1 || start + len > ctx.totalClusters) throw badField(seen.ref.block, 'truncate_log', 'clusters to be freed', `${start}+${len}`, `are outside the volume of ${ctx.totalClusters} clusters`);
+  const last = seen.used - 1;
+  const joins = last >= 0 && seen.start(last) + seen.clusters(last) === start;
+  if (!joins && seen.used === seen.count) op.after('truncate log flush', () => flushTruncateLog(ctx));
+  const log = view(ctx.editInode(op, ctx.sys.truncateLog[ctx.slot]));
+  if (joins) log.set(last, log.start(last), log.clusters(last) + len);
+  else {
+    log.set(last + 1, start, len);
+    log.used = last + 2;
+  }
+}
+
+/** Clusters that wait in the slot's truncate log. */
+export function loggedClusters(op: Op, ctx: FsContext): number {
+  const log = view(ctx.inode(op, ctx.sys.truncateLog[ctx.slot], EX));
+  let sum = 0;
+  for (let i = 0; i < log.used; i++) sum += log.start(i) === 0 ? 0 : log.clusters(i);
+  return sum;
+}
+
+/** Free everything in the slot's truncate log. Concurrent calls share one flush. */
+export function flushTruncateLog(ctx: FsContext): Promise<void> {
+  const state = allocState(ctx);
+  return (state.flushing ??= flush(ctx).finally(() => {
+    state.flushing = undefined;
+  }));
+}
+
+async function flush(ctx: FsContext): Promise<void> {
+  const { engine, sys, slot } = ctx;
+  const used = await engine.read('read truncate log', (op) => view(ctx.inode(op, sys.truncateLog[slot], EX)).used);
+  if (used === 0) return;
+  await engine.log.flush();
+  // Last record first, one transaction each: a crash in between leaves exactly the records not yet freed.
+  const freeLast = (op: Op): boolean => {
+    const log = view(ctx.editInode(op, sys.truncateLog[slot]));
+    const i = log.used - 1;
+    if (i < 0) return false;
+    log.used = i;
+    const start = log.start(i);
+    if (start !== 0) freeClustersNow(op, ctx, start, log.clusters(i));
+    return i > 0;
+  };
+  while (await engine.run('flush truncate log', freeLast));
+  const { steal } = allocState(ctx);
+  steal.inode.slot = undefined;
+  steal.extent.slot = undefined;
+}
