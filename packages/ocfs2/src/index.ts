@@ -5,3 +5,4 @@ export * from './context.js';
 export * from './inspect/index.js';
 export * from './check/index.js';
 export * from './alloc/index.js';
+export * from './volume/index.js';

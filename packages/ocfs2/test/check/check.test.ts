@@ -5,7 +5,7 @@ import { unpackFixture } from '../../../../test/support/fixtures.js';
 import { Cleanup, tempDir } from '../../../../test/support/temp.js';
 import { checkVolume } from '../../src/check/index.js';
 import {
-  Block, ChainList, Dinode, DirTrailer, DX_LEAF_LIST, DX_ROOT_LIST, DxEntryList, DxRoot, EB_LIST, ExtentBlock, ExtentList, FL, GROUP_BITMAP, GroupDesc, ID2, JOURNAL_DIRTY, JournalId1, MODE,
+  type Block, ChainList, Dinode, DirTrailer, DX_LEAF_LIST, DX_ROOT_LIST, DxEntryList, DxRoot, EB_LIST, ExtentBlock, ExtentList, FL, GROUP_BITMAP, GroupDesc, ID2, JOURNAL_DIRTY, JournalId1, MODE,
   REFCOUNT_TREE, RefcountBlock, RefcountRecList, S_IFMT, SuperBlock, bits, stampCheck,
 } from '../../src/format/index.js';
 import { RawReader, readSystemFiles } from '../../src/inspect/index.js';
@@ -58,6 +58,10 @@ const inode = (blkno: number, change: (block: Block) => void) => codesAfter(blkn
 const di = (blkno: number, change: (d: ReturnType<typeof Dinode.at>) => void) => inode(blkno, (b) => change(Dinode.at(b)));
 const firstGroup = async (allocator: number) => new ChainList(await reader.inode(allocator)).blkno(0);
 const firstLeaf = async () => new ExtentList(await reader.inode(find.deepFile), ID2).blkno(0);
+const firstData = async () => {
+  for await (const e of reader.extents(await reader.inode(find.deepFile), ID2)) return e.blkno;
+  throw new Error('no extent');
+};
 const dirBlock = async () => {
   for await (const e of reader.extents(await reader.inode(find.indexedDir), ID2)) return e.blkno;
   throw new Error('no directory block');
@@ -85,7 +89,7 @@ const CASES: Record<string, readonly [string, () => Promise<string[]>]> = {
   'group: free count': ['GROUP_FREE_BITS', async () => codesAfter(await firstGroup(sys.inodeAlloc[0]), 0x30, (b) => { GroupDesc.at(b).freeBits -= 1; })],
   'group: checksum': ['CHAIN_LINK_MAGIC', async () => codesAfter(await firstGroup(sys.inodeAlloc[0]), -1, (b) => { b.bytes[0x20] ^= 3; b.bytes[0x400] ^= 8; })],
   'bitmap: used cluster marked free': ['CLUSTER_ALLOC_BIT', async () => {
-    const at = (await reader.extents(await reader.inode(find.deepFile), ID2).next()).value!.blkno;
+    const at = await firstData();
     return codesAfter(await firstGroup(sys.globalBitmap), 0x30, (b) => bits.clear(b.bytes, GROUP_BITMAP, at % reader.geo.clustersPerGroup));
   }],
   'inode: live but free in its allocator': ['INODE_ALLOC_REPAIR', async () => {
@@ -114,7 +118,7 @@ const CASES: Record<string, readonly [string, () => Promise<string[]>]> = {
   'directory: rec_len': ['DIRENT_LENGTH', async () => inode(find.inlineDir, (b) => b.dv.setUint16(0xc8 + 16 + 8, 3, true))],
   'directory: dot': ['DIRENT_DOT_INODE', async () => inode(find.inlineDir, (b) => b.dv.setUint32(0xc8, 99, true))],
   'directory: dotdot': ['DIR_DOTDOT', async () => inode(find.inlineDir, (b) => b.dv.setUint32(0xc8 + 16, sys.orphanDir[0], true))],
-  'directory: entry of a free inode': ['DIRENT_INODE_FREE', async () => codesAfter(await dirBlock(), 4096 - 64 + 0x38, (b) => b.dv.setUint32(32, 60000, true))],
+  'directory: entry of a free inode': ['DIRENT_INODE_FREE', async () => codesAfter(await dirBlock(), 4096 - 64 + 0x38, (b) => b.dv.setUint32(16 + b.dv.getUint16(16 + 8, true), 60000, true))],
   'directory: trailer': ['DIR_TRAILER_PARENT_INODE', async () => codesAfter(await dirBlock(), 4096 - 64 + 0x38, (b) => { DirTrailer.at(b, 4096 - 64).parentDinode = 1; })],
   'directory: free list': ['DX_FREE_LIST', async () => codesAfter(Dinode.at(await reader.inode(find.indexedDir)).dxRoot, 8, (b) => { DxRoot.at(b).freeBlk = 0; })],
   'index: entry missing': ['DX_LOOKUP_FAILED', async () => codesAfter(await dxLeaf(), 8, (b) => new DxEntryList(b, DX_LEAF_LIST).remove(1))],
