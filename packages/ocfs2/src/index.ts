@@ -6,3 +6,4 @@ export * from './inspect/index.js';
 export * from './check/index.js';
 export * from './alloc/index.js';
 export * from './volume/index.js';
+export * as extentTrees from './extents/index.js';

@@ -1,0 +1,261 @@
+/**
+ * Extent trees: lookup, walk, insert, change of flags, removal (ondisk-format.md 5.3 to 5.6).
+ *
+ * All change goes through one primitive, `splice`: replace adjacent records of one leaf by others. What does not fit moves
+ * to the front of the next leaf, and so on to the right; what becomes free is refilled from there, except that one free
+ * place per leaf may stay as the empty record at index 0. So leaves other than the rightmost stay full, as the kernel
+ * demands (Linux 6.1 fs/ocfs2/alloc.c:ocfs2_figure_merge_contig_type, ocfs2_rotate_tree_right, ocfs2_rotate_tree_left).
+ */
+import { InternalError } from '@lunfs/device';
+import type { FsContext } from '../context.js';
+import { badField } from '../format/block.js';
+import type { ExtentList } from '../format/lists.js';
+import type { Op } from '../txn/index.js';
+import { appendLeaf, moveRootIntoLeaf, unlinkLastLeaf } from './grow.js';
+import { type Path, addEmptyRecord, dropEmptyRecord, editList, findPath, firstLive, fixEnd, fixStart, isRightmost, lastAtOrBefore, leafBlock, nextPath, readList, setRecords } from './path.js';
+import type { ExtentRec, TreeRoot } from './root.js';
+
+/** A mapped piece of a tree. */
+export interface Extent extends ExtentRec {
+  readonly hole?: undefined;
+}
+/** An unmapped range, from the position asked for to the next record. */
+export interface Hole {
+  readonly hole: true;
+  readonly cpos: number;
+  readonly clusters: number;
+}
+
+/** One past the last cluster position a tree can hold. */
+const CPOS_END = 0x1_0000_0000;
+
+/** The whole record that holds `cpos`, or the hole from `cpos` to the next record (to 2^32 when there is none). */
+export function lookup(op: Op, tree: TreeRoot, cpos: number): Extent | Hole {
+  const path = findPath(op, tree, cpos);
+  const list = readList(op, tree, leafBlock(path));
+  const i = lastAtOrBefore(list, cpos, firstLive(list));
+  if (i >= firstLive(list)) {
+    const rec = record(tree, list, i);
+    if (cpos < rec.cpos + rec.clusters) return rec;
+  }
+  for (let at: Path | undefined = path, k = i + 1; at !== undefined; at = nextPath(op, tree, at), k = 0) {
+    const leaf = readList(op, tree, leafBlock(at));
+    const next = Math.max(k, firstLive(leaf));
+    if (next < leaf.nextFree) return { hole: true, cpos, clusters: leaf.cpos(next) - cpos };
+  }
+  return { hole: true, cpos, clusters: CPOS_END - cpos };
+}
+
+/** Records from the one that holds `from` (or the next one) on, in order. Reads leaves ahead. */
+export function* walk(op: Op, tree: TreeRoot, from = 0): Generator<ExtentRec, void, undefined> {
+  let end = 0;
+  for (let path: Path | undefined = findPath(op, tree, from); path !== undefined; path = nextPath(op, tree, path)) {
+    const list = readList(op, tree, leafBlock(path));
+    const first = firstLive(list);
+    for (let i = Math.max(first, lastAtOrBefore(list, from, first)); i < list.nextFree; i++) {
+      const rec = record(tree, list, i);
+      if (rec.cpos < end) throw badField(list.block, tree.rules.structure, `rec[${i}].e_cpos`, rec.cpos, `lies before the end of the record before it, ${end}`);
+      end = rec.cpos + rec.clusters;
+      if (end > from) yield rec;
+    }
+  }
+}
+
+/** End of the last record: the tree maps nothing from there on. */
+export function treeEnd(op: Op, tree: TreeRoot): number {
+  const list = readList(op, tree, leafBlock(findPath(op, tree, CPOS_END)));
+  return list.nextFree > firstLive(list) ? list.end(list.nextFree - 1) : 0;
+}
+
+/** Map [cpos, cpos + clusters), which must be a hole. Joins neighbours in the same leaf that continue it, in the file and on the volume. */
+export function insert(op: Op, ctx: FsContext, tree: TreeRoot, rec: ExtentRec): void {
+  if (rec.clusters < 1 || rec.clusters > tree.rules.maxRecord || rec.cpos + rec.clusters > CPOS_END) {
+    throw new InternalError('EXTENT_LENGTH', `extent of ${rec.clusters} clusters at ${rec.cpos} into the tree of block ${tree.blkno}`);
+  }
+  const path = findPath(op, tree, rec.cpos);
+  const list = readList(op, tree, leafBlock(path));
+  const i = lastAtOrBefore(list, rec.cpos, firstLive(list)) + 1;
+  const left = i > firstLive(list) ? record(tree, list, i - 1) : undefined;
+  if ((left !== undefined && left.cpos + left.clusters > rec.cpos) || (i < list.nextFree && list.cpos(i) < rec.cpos + rec.clusters)) {
+    throw new InternalError('EXTENT_OVERLAP', `clusters ${rec.cpos}+${rec.clusters} are mapped already in the tree of block ${tree.blkno}`);
+  }
+  replace(op, ctx, tree, path, i, 0, [rec]);
+  tree.clusters += rec.clusters;
+}
+
+/**
+ * Set and clear flags of [cpos, cpos + clusters), which must be mapped throughout: records are split at the edges, and
+ * pieces that came to agree with their neighbours are joined.
+ */
+export function setFlags(op: Op, ctx: FsContext, tree: TreeRoot, cpos: number, clusters: number, set: number, clear: number): void {
+  const end = cpos + clusters;
+  for (let at = cpos; at < end; ) {
+    const path = findPath(op, tree, at);
+    const list = readList(op, tree, leafBlock(path));
+    const first = lastAtOrBefore(list, at, firstLive(list));
+    const recs: ExtentRec[] = [];
+    let gone = 0;
+    for (let i = first; i >= firstLive(list) && i < list.nextFree && at < end; i++, gone++) {
+      const rec = record(tree, list, i);
+      const recEnd = rec.cpos + rec.clusters;
+      if (at < rec.cpos || at >= recEnd) break;
+      const to = Math.min(recEnd, end);
+      if (at > rec.cpos) recs.push(part(tree, rec, rec.cpos, at));
+      recs.push({ ...part(tree, rec, at, to), flags: (rec.flags | set) & ~clear });
+      if (to < recEnd) recs.push(part(tree, rec, to, recEnd));
+      at = to;
+    }
+    if (gone === 0) throw new InternalError('EXTENT_HOLE', `cluster ${at} is not mapped in the tree of block ${tree.blkno}`);
+    replace(op, ctx, tree, path, first, gone, recs);
+  }
+}
+
+/**
+ * Unmap [cpos, cpos + clusters); holes in it are fine. `onFree` gets every physical piece (first cluster of the volume,
+ * clusters, flags) and must free it in this operation. Extent blocks no longer needed are freed here.
+ */
+export function removeRange(op: Op, ctx: FsContext, tree: TreeRoot, cpos: number, clusters: number, onFree: (start: number, clusters: number, flags: number) => void): void {
+  let end = Math.min(cpos + clusters, CPOS_END);
+  while (end > cpos) {
+    const path = findPath(op, tree, end - 1);
+    const list = readList(op, tree, leafBlock(path));
+    const live = firstLive(list);
+    const leafStart = leafRange(op, tree, path);
+    let i = lastAtOrBefore(list, end - 1, live);
+    let gone = 0;
+    const recs: ExtentRec[] = [];
+    for (; i >= live; i--, gone++) {
+      const rec = record(tree, list, i);
+      const recEnd = rec.cpos + rec.clusters;
+      if (recEnd <= cpos) break;
+      const from = Math.max(cpos, rec.cpos), to = Math.min(end, recEnd);
+      if (to <= from) break;
+      if (to < recEnd) recs.unshift(part(tree, rec, to, recEnd));
+      if (from > rec.cpos) recs.unshift(part(tree, rec, rec.cpos, from));
+      onFree(Math.floor(rec.blkno / tree.geo.bpc) + (from - rec.cpos), to - from, rec.flags);
+      tree.clusters -= to - from;
+    }
+    if (gone > 0) replace(op, ctx, tree, path, i + 1, gone, recs, false);
+    if (leafStart >= end) return;
+    end = leafStart;
+  }
+}
+
+/** Where the leaf's range begins: the cpos of its parent record, 0 on the leftmost path. */
+function leafRange(op: Op, tree: TreeRoot, path: Path): number {
+  if (path.index.every((i) => i === 0)) return 0;
+  const parent = path.index.length - 1;
+  return readList(op, tree, path.blocks[parent]).cpos(path.index[parent]);
+}
+
+/** Record `i` of a leaf, checked. */
+function record(tree: TreeRoot, list: ExtentList, i: number): ExtentRec {
+  const cpos = list.cpos(i), clusters = list.clusters(i), blkno = list.blkno(i), flags = list.flags(i);
+  if (clusters === 0) throw badField(list.block, tree.rules.structure, `rec[${i}].e_leaf_clusters`, 0, 'marks an empty record, which is allowed at index 0 only');
+  const blocks = tree.rules.inClusters ? clusters * tree.geo.bpc : clusters;
+  if (blkno === 0 || blkno + blocks > tree.volumeBlocks || (tree.rules.inClusters && blkno % tree.geo.bpc !== 0)) {
+    throw badField(list.block, tree.rules.structure, `rec[${i}].e_blkno`, blkno, `is no place for ${clusters} clusters on a volume of ${tree.volumeBlocks} blocks`);
+  }
+  return { cpos, clusters, blkno, flags };
+}
+
+/** The piece [from, to) of a record. */
+function part(tree: TreeRoot, rec: ExtentRec, from: number, to: number): ExtentRec {
+  return { cpos: from, clusters: to - from, blkno: rec.blkno + (from - rec.cpos) * tree.geo.bpc, flags: rec.flags };
+}
+
+/** May `b` be appended to `a`? Flags equal, adjacent in the file and on the volume, not too long together. */
+function continues(tree: TreeRoot, a: ExtentRec, b: ExtentRec): boolean {
+  return tree.rules.merges && a.flags === b.flags && a.cpos + a.clusters === b.cpos && a.blkno + a.clusters * tree.geo.bpc === b.blkno && a.clusters + b.clusters <= tree.rules.maxRecord;
+}
+
+/** Join what can be joined in a run of records. */
+function joined(tree: TreeRoot, recs: readonly ExtentRec[]): ExtentRec[] {
+  const out: ExtentRec[] = [];
+  for (const rec of recs) {
+    const last = out.at(-1);
+    if (last !== undefined && continues(tree, last, rec)) out[out.length - 1] = { ...last, clusters: last.clusters + rec.clusters };
+    else out.push(rec);
+  }
+  return out;
+}
+
+/** Replace `gone` records from index `at` by `recs`, joining these with each other and (`merge`) with the neighbours in the leaf. */
+function replace(op: Op, ctx: FsContext, tree: TreeRoot, path: Path, at: number, gone: number, recs: readonly ExtentRec[], merge = true): void {
+  const list = readList(op, tree, leafBlock(path));
+  if (!merge || recs.length === 0) return splice(op, ctx, tree, path, at, gone, recs);
+  const run = [...recs];
+  if (at > firstLive(list) && continues(tree, record(tree, list, at - 1), run[0])) {
+    run.unshift(record(tree, list, at - 1));
+    at--;
+    gone++;
+  }
+  if (at + gone < list.nextFree && continues(tree, run[run.length - 1], record(tree, list, at + gone))) {
+    run.push(record(tree, list, at + gone));
+    gone++;
+  }
+  splice(op, ctx, tree, path, at, gone, joined(tree, run));
+}
+
+/** Replace `gone` records from index `at` of the path's leaf by `recs`, and keep every invariant of the tree. */
+function splice(op: Op, ctx: FsContext, tree: TreeRoot, path: Path, at: number, gone: number, recs: readonly ExtentRec[]): void {
+  for (;;) {
+    const list = editList(op, tree, leafBlock(path));
+    if (dropEmptyRecord(list)) at--;
+    const carry = put(list, at, gone, recs);
+    if (carry.length === 0) return settle(op, ctx, tree, path, list);
+    // The leaf is full now; what did not fit goes to the front of the next one, or into a new one.
+    fixStart(op, tree, path);
+    const next = nextPath(op, tree, path);
+    if (next === undefined && path.index.length > 0) return appendLeaf(op, ctx, tree, carry);
+    path = next ?? moveRootIntoLeaf(op, ctx, tree);
+    at = next === undefined ? list.count : firstLive(readList(op, tree, leafBlock(path)));
+    gone = 0;
+    recs = carry;
+  }
+}
+
+/** Splice the leaf's records as far as they fit; returns what does not. The list has no empty record. */
+function put(list: ExtentList, at: number, gone: number, recs: readonly ExtentRec[]): ExtentRec[] {
+  const old = list.nextFree, used = old - gone + recs.length;
+  if (used <= list.count) {
+    list.move(at + gone, at + recs.length, old - at - gone);
+    setRecords(list, at, recs);
+    list.clear(used, old - used);
+    list.nextFree = used;
+    return [];
+  }
+  const tail = [...recs];
+  for (let i = at + gone; i < old; i++) tail.push({ cpos: list.cpos(i), clusters: list.clusters(i), blkno: list.blkno(i), flags: list.flags(i) });
+  const fits = list.count - at;
+  setRecords(list, at, tail.slice(0, fits));
+  list.nextFree = list.count;
+  return tail.slice(fits);
+}
+
+/** After a splice: refill the leaf or unlink it, and make the interior records agree with it. */
+function settle(op: Op, ctx: FsContext, tree: TreeRoot, path: Path, list: ExtentList): void {
+  if (path.index.length === 0) return;
+  // One free place may stay, as the empty record; more are filled from the right. What comes may join the last record.
+  while (list.nextFree < list.count - 1) {
+    const next = nextPath(op, tree, path);
+    if (next === undefined) break;
+    const from = readList(op, tree, leafBlock(next));
+    const first = firstLive(from);
+    const k = Math.min(list.count - 1 - list.nextFree, from.nextFree - first);
+    if (k === 0) throw badField(from.block, 'extent_block.h_list', 'l_next_free_rec', from.nextFree, 'leaves a leaf without records');
+    const recs: ExtentRec[] = [];
+    for (let i = 0; i < k; i++) recs.push(record(tree, from, first + i));
+    const joins = list.nextFree > 0 ? 1 : 0;
+    if (joins > 0) recs.unshift(record(tree, list, list.nextFree - 1));
+    put(list, list.nextFree - joins, joins, joined(tree, recs));
+    splice(op, ctx, tree, next, first, k, []);
+  }
+  if (isRightmost(op, tree, path)) {
+    if (list.nextFree === 0) return unlinkLastLeaf(op, ctx, tree, path);
+    fixEnd(op, tree, path);
+  } else if (list.nextFree < list.count) {
+    addEmptyRecord(list);
+  }
+  fixStart(op, tree, path);
+}
