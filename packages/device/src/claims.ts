@@ -74,10 +74,15 @@ export function refuseLoopBacked(path: string, realPath: string, sysfs = SYSFS):
   throw new ClusterError('DEVICE_HELD', `${path} cannot be used: it is the file behind /dev/${loop}. Use /dev/${loop}, or detach it first: losetup -d /dev/${loop}`, { device: path, holder: loop });
 }
 
+const O_RDONLY = 0;
+const O_ACCMODE = 3;
+
 /** A process that has a file or device open. */
 export interface OpenBy {
   readonly pid: number;
   readonly command: string;
+  /** Has it open for writing. */
+  readonly writes: boolean;
   /** Holds an flock on it. */
   readonly locks: boolean;
 }
@@ -91,15 +96,18 @@ export function openBy(realPath: string, block?: DeviceNumber): OpenBy[] {
   const found: OpenBy[] = [];
   for (const pid of entries('/proc').filter((name) => /^\d+$/.test(name))) {
     let locks = false;
+    let writes = false;
     let opens = false;
     for (const fd of entries(`/proc/${pid}/fd`)) {
       const target = attempt(() => readlinkSync(`/proc/${pid}/fd/${fd}`));
       const same = target === realPath || (rdev !== undefined && target?.startsWith('/dev/') && statOf(`/proc/${pid}/fd/${fd}`)?.rdev === rdev);
       if (!same) continue;
       opens = true;
-      locks ||= /^lock:.*\bFLOCK\b/m.test(attempt(() => readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8')) ?? '');
+      const info = attempt(() => readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8')) ?? '';
+      locks ||= /^lock:.*\bFLOCK\b/m.test(info);
+      writes ||= (Number.parseInt(/^flags:\s*([0-7]+)/m.exec(info)?.[1] ?? '0', 8) & O_ACCMODE) !== O_RDONLY;
     }
-    if (opens) found.push({ pid: Number(pid), command: attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) ?? '?', locks });
+    if (opens) found.push({ pid: Number(pid), command: attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) ?? '?', writes, locks });
   }
   return found.sort((a, b) => Number(b.locks) - Number(a.locks));
 }
@@ -111,7 +119,8 @@ export function openBy(realPath: string, block?: DeviceNumber): OpenBy[] {
 export function busy(path: string, realPath: string, block: DeviceNumber | undefined, cause?: unknown): ClusterError {
   const all = openBy(realPath, block);
   const lockers = all.filter((user) => user.locks);
-  const users = lockers.length > 0 ? lockers : block ? all : all.filter((user) => user.pid !== process.pid);
+  const writers = all.filter((user) => user.writes && (block !== undefined || user.pid !== process.pid));
+  const users = lockers.length > 0 ? lockers : writers;
   const names = users.map((user) => (user.pid === process.pid ? `this process (${user.pid})` : `${user.command} (process ${user.pid})`));
   const who = names.length > 0 ? names.join(', ') : 'another process of this host, or the kernel (swap, a mount in another namespace)';
   return new ClusterError('DEVICE_BUSY', `${path} is held for writing by ${who}. Stop it, or work through it instead of on the device`, { device: path, holders: names.join(', ') }, cause);

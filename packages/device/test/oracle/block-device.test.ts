@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { loopDevice, must, sparseFile, tempDir } from '../../../../test/support/temp.js';
+import { Cleanup, loopDevice, must, sparseFile, tempDir } from '../../../../test/support/temp.js';
 import { openDevice } from '../../src/open-device.js';
 import { Random } from '../../src/random.js';
 import { exercise, filled } from '../support/model.js';
@@ -81,6 +81,41 @@ describe('openDevice on a block device', () => {
       await expect(openDevice(loop, { write: true, exclusive })).rejects.toMatchObject({ code: 'DEVICE_MOUNTED', message: containing(`mounted on ${dir} (ext2)`) });
     }
     await opened(loop);
+  });
+
+  it('refuses the whole disk while a partition of it is mounted, and a partition while the disk is held', async () => {
+    const { loop, file } = await lun(16 << 20);
+    const table = Buffer.alloc(512); // an MBR with one Linux partition: 12 MiB from 1 MiB on
+    table[450] = 0x83;
+    table.writeUInt32LE(2048, 454);
+    table.writeUInt32LE(24576, 458);
+    table.writeUInt16LE(0xaa55, 510);
+    const disk = await openDevice(loop, { write: true });
+    await disk.write(0, table);
+    await disk.flush();
+    await disk.close();
+    await must('partx', ['--add', loop]);
+    cleanup.add(async () => void (await must('partx', ['--delete', loop])));
+    const partition = `${loop}p1`;
+    await must('mke2fs', ['-q', '-t', 'ext2', partition]);
+    const unmount = new Cleanup();
+    const dir = tempDir(unmount, 'mount');
+    await must('mount', [partition, dir]);
+    unmount.add(async () => void (await must('umount', [dir])));
+    cleanup.add(() => unmount.run());
+    await expect(openDevice(loop, { write: true })).rejects.toMatchObject({ code: 'DEVICE_MOUNTED', message: containing(`its partition ${partition.slice(5)} is mounted on ${dir}`) });
+    await expect(openDevice(partition, { write: true })).rejects.toMatchObject({ code: 'DEVICE_MOUNTED', message: containing(`it is mounted on ${dir}`) });
+    await unmount.run();
+    const window = await openDevice(partition, { write: true });
+    expect(window).toMatchObject({ size: 12 << 20, logicalBlockSize: 512, canDiscard: true });
+    await window.write(0, filled(512, 0x42));
+    await window.flush();
+    await expect(openDevice(loop, { write: true })).rejects.toMatchObject({ code: 'DEVICE_BUSY' });
+    await window.close();
+    expect(readFileSync(file)[1 << 20]).toBe(0x42);
+    const whole = await opened(loop, { write: true });
+    await expect(openDevice(partition, { write: true })).rejects.toMatchObject({ code: 'DEVICE_BUSY' });
+    await whole.close();
   });
 
   it('refuses to write an image file that a loop device serves', async () => {
