@@ -187,11 +187,6 @@ export class NbdClient {
     if (!this.#stream.destroyed) await gone;
   }
 
-  /** Look at the socket no more, as a client that hangs. */
-  pause(): void {
-    this.#stream.pause();
-  }
-
   /** Close as a client that dies does. */
   destroy(): void {
     this.#stream.destroy();

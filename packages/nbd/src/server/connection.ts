@@ -111,13 +111,17 @@ export class Connection {
     this.#stream.write(bytes);
   }
 
+  /** The rules for clients' certificates are enforced by tls.Server, not by TLSSocket: hence a server, for this one socket. */
   #upgrade(): void {
     this.#unlisten();
-    const secure = new tls.TLSSocket(this.socket, { ...this.options.tls, isServer: true });
-    this.#stream = secure;
-    this.#listen(secure);
-    secure.once('error', (error) => this.options.report(`TLS with a client failed: ${wireMessage(error)}`));
-    this.#negotiation.secured();
+    const upgrade = tls.createServer({ ...this.options.tls, allowHalfOpen: true }, (secure) => {
+      this.#stream = secure;
+      this.#listen(secure);
+      this.#negotiation.secured();
+    });
+    upgrade.on('tlsClientError', (error) => this.#drop(`TLS with a client failed: ${wireMessage(error)}`));
+    this.socket.on('close', this.#onGone);
+    upgrade.emit('connection', this.socket);
   }
 
   /** End without a transmission phase. */
@@ -223,7 +227,12 @@ export class Connection {
         shutdown = new Promise((resolve) => { this.socket.end(resolve); });
         cancel = after(SHUTDOWN_MS, () => shutDownSocket(fd, this.options.report));
       };
+      let taken = false;
       worker.on('message', (message: FromWorker) => {
+        if ('taken' in message) {
+          taken = true;
+          return;
+        }
         if ('request' in message) {
           void this.#serve(granted, message.request, bytes).then((reply) => post({ reply }));
           return;
@@ -233,14 +242,36 @@ export class Connection {
         void shutdown.then(() => worker.terminate());
       });
       worker.on('error', (error) => this.options.report(`export ${granted.export.name}: data worker failed: ${wireMessage(error)}`));
-      worker.on('exit', () => this.#finish());
+      worker.on('exit', () => {
+        // A thread that could not even begin has closed nothing.
+        if (!taken) release();
+        this.#finish();
+      });
       if (closing) this.#stop();
     };
     let closing = false;
     this.#stop = () => { closing = true; };
+    const release = keepOpen(this.socket);
     // Whatever this thread still had to write (the last option's reply) leaves before the worker may write.
-    this.socket.write(Buffer.alloc(0), () => begin());
+    this.socket.write(Buffer.alloc(0), (error) => {
+      if (!error) {
+        begin();
+        return;
+      }
+      release();
+      this.#finish();
+    });
   }
+}
+
+/**
+ * From now on nothing closes the socket's handle here, not even an error: its number may be another connection's by
+ * then. Returns what closes it after all.
+ */
+function keepOpen(socket: net.Socket): () => void {
+  const inner = socket as unknown as { _destroy(error: Error | null, done: (error: Error | null) => void): void; _handle: { close(): void } | null };
+  inner._destroy = (error, done) => done(error);
+  return () => inner._handle?.close();
 }
 
 function canHandOver(handle: StreamHandle | null): handle is Required<StreamHandle> {

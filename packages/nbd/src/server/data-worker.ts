@@ -34,7 +34,7 @@ export interface DataWorkerStart {
 /** Main thread to worker. */
 export type ToWorker = { readonly reply: OwnerReply } | { readonly stop: true };
 /** Worker to main thread. */
-export type FromWorker = { readonly request: OwnerRequest } | { readonly ended: true; readonly violation: string | null };
+export type FromWorker = { readonly taken: true } | { readonly request: OwnerRequest } | { readonly ended: true; readonly violation: string | null };
 
 /** Undocumented, there since Node 6; the main thread checks for them before it starts a worker. */
 interface StreamHandle {
@@ -66,6 +66,7 @@ const socket = new net.Socket({
   // The first call comes from the constructor.
   onread: { buffer: () => (ready ? window() : heap.subarray(0, RECEIVE_BYTES)), callback: onRead },
 } as net.SocketConstructorOpts);
+main.postMessage({ taken: true } satisfies FromWorker);
 const handle = (socket as unknown as { _handle: StreamHandle })._handle;
 
 const replies = new Replies(socket, start.fd, start.agreed.structured, (slot) => slots.release(slot), onFlushed, () => transmission.stop());

@@ -310,13 +310,37 @@ describe.each([{ transport: 'unix' }, { transport: 'tcp' }])('data worker over $
   it('removes an export whose client is quiet and does not close its side', async () => {
     backend = new MovingBackend(path.join(directory, 'lun'), 8 * MIB, seeded(8), true);
     server.addExport({ name: 'disk', backend });
-    const disk = await connect();
-    for (let i = 0; i < 30; i++) await disk.write(0, Buffer.alloc(4096, i));
-    // The client here does not look at its socket, so it does not see that we ended ours.
-    disk.pause();
+    // A client that asks one thing at a time, and takes no notice of our end.
+    const stubborn = net.connect({ ...where, allowHalfOpen: true } as net.NetConnectOpts);
+    const answered = (bytes: number): Promise<void> => new Promise((resolve) => {
+      let heard = 0;
+      const listen = (data: Buffer): void => {
+        heard += data.length;
+        if (heard < bytes) return;
+        stubborn.off('data', listen);
+        resolve();
+      };
+      stubborn.on('data', listen);
+    });
+    await answered(18);
+    const name = Buffer.from('....IHAVEOPT....\0\0\0\x04disk');
+    name.writeUInt32BE(3, 0);
+    name.writeUInt32BE(1, 12);
+    stubborn.write(name);
+    await answered(10);
+    const read = Buffer.alloc(28);
+    read.writeUInt32BE(0x25609513, 0);
+    read.writeUInt32BE(4096, 24);
+    for (let i = 0; i < 30; i++) {
+      stubborn.write(read);
+      await answered(16 + 4096);
+    }
+    const before = performance.now();
     await server.removeExport('disk');
     expect(server.connections).toBe(0);
-    disk.destroy();
+    // It took the helper to end it: else this test would show nothing.
+    expect(performance.now() - before).toBeGreaterThan(400);
+    stubborn.destroy();
   });
 
   it('goes on after clients that vanish, and lets them come back', async () => {
@@ -333,5 +357,28 @@ describe.each([{ transport: 'unix' }, { transport: 'tcp' }])('data worker over $
     }
     await backend.gate.recall();
     await steady.close();
+  });
+
+  it('finds every acknowledged write after the server was stopped under load and started again', async () => {
+    backend = new MovingBackend(path.join(directory, 'lun'), 8 * MIB, seeded(10));
+    server.addExport({ name: 'disk', backend });
+    const acknowledged = new Map<number, number>();
+    for (let round = 1; round <= 3; round++) {
+      const disk = await connect();
+      const load = Promise.allSettled(Array.from({ length: 150 }, async (_, i) => {
+        const block = round * 200 + i;
+        await disk.write(block * 4096, Buffer.alloc(4096, round));
+        acknowledged.set(block, round);
+      }));
+      await new Promise((resolve) => { setTimeout(resolve, 15 * round); });
+      await server.close();
+      await load;
+      await start();
+      server.addExport({ name: 'disk', backend });
+      if (transport === 'tcp') where = { port: await server.listenTcp(0) };
+    }
+    const disk = await connect();
+    for (const [block, value] of acknowledged) expect((await disk.read(block * 4096, 4096)).every((byte) => byte === value)).toBe(true);
+    await disk.close();
   });
 });
