@@ -18,7 +18,7 @@ const steps = [
   { name: 'packages', run: () => checkPackages() },
 ];
 
-/** What no tool checks: every package has a README of its own, and its licence and version are the project's. */
+/** What no tool checks: every package has a README of its own, its licence and version are the project's; the lockfile is whole. */
 async function checkPackages() {
   const started = performance.now();
   const problems = [];
@@ -35,6 +35,12 @@ async function checkPackages() {
     if (lines.length === 0) notes.push(`packages/${name}: no README.md (half a page: its job, its terms, how to use it, where its proof is)`);
     if (lines.length > 80) problems.push(`packages/${name}/README.md: ${lines.length} lines; half a page is meant, the rest belongs into docs/`);
     if (lines.length > 0 && !lines[0].startsWith(`# @lunfs/${name}`)) problems.push(`packages/${name}/README.md: first line must be "# @lunfs/${name}"`);
+  }
+  // npm leaves out of the lockfile what its registry does not offer, and then npm ci refuses on every other machine.
+  const locked = JSON.parse(fs.readFileSync(path.join(root, 'package-lock.json'), 'utf8')).packages;
+  for (const [name, facts] of Object.entries(locked)) {
+    const lost = Object.keys(facts.optionalDependencies ?? {}).filter((one) => !locked[`${name}/node_modules/${one}`] && !locked[`node_modules/${one}`]);
+    if (lost.length > 0) problems.push(`package-lock.json: ${name} lacks its platform packages ${lost.join(', ')}; restore their entries`);
   }
   for (const line of notes) console.log(`note   ${line}`);
   return { status: problems.length > 0 ? 1 : 0, output: problems.map((line) => `${line}\n`).join(''), ms: performance.now() - started };

@@ -105,9 +105,18 @@ export class KernelNode {
     await must('tar', ['--xattrs', '--xattrs-include=*', '--acls', '--numeric-owner', '-xpf', this.#transfer, '-C', to], { timeoutMs: 600_000 });
   }
 
-  /** Unmounts, syncs and powers off. */
-  shutdown(): Promise<void> {
-    return this.machine.shutdown();
+  /** What the node's kernel found wrong so far: errors of OCFS2, JBD2 and block devices, warnings, bugs. */
+  async complaints(): Promise<string[]> {
+    const lines = (await this.must('dmesg')).split('\n');
+    return lines.filter((line) => /ERROR|BUG:|WARNING:|I\/O error|Call Trace|corrupt|hung task|blocked for more than/i.test(line));
+  }
+
+  /** Unmounts, syncs and powers off. Rejects when the kernel complained of anything that `tolerate` does not match. */
+  async shutdown(tolerate?: RegExp): Promise<void> {
+    await this.must('sync; umount -a -t ocfs2');
+    const complaints = (await this.complaints()).filter((line) => !tolerate?.test(line));
+    await this.machine.shutdown();
+    if (complaints.length > 0) throw new Error(`the kernel of the node complained:\n${complaints.join('\n')}`);
   }
 
   /** Cuts the power: SIGKILL to QEMU. */

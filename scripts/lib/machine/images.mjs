@@ -22,7 +22,7 @@ const modules = {
 const basePackages = ['bash', 'coreutils', 'findutils', 'grep', 'sed', 'tar', 'gzip', 'diffutils'];
 const basePrograms = ['mount', 'umount', 'flock', 'fallocate', 'ip', 'busybox', 'awk', 'blockdev', 'fio'];
 const nodePackages = ['ocfs2-tools', 'attr', 'acl'];
-const nodePrograms = ['git', 'sqlite3', 'losetup', 'filefrag', 'lsattr', 'chattr', 'dmesg', 'zstd'];
+const nodePrograms = ['git', 'git-upload-pack', 'git-receive-pack', 'sqlite3', 'losetup', 'filefrag', 'lsattr', 'chattr', 'dmesg', 'zstd'];
 
 /** @param {string} command @param {string[]} args @param {object} [options] */
 async function must(command, args, options) {
@@ -135,7 +135,7 @@ async function programFiles(packages, single) {
  * @param {Buffer} agent
  */
 async function makeTree(tree, programs, agent) {
-  for (const directory of ['usr/bin', 'usr/sbin', 'usr/lib', 'usr/lib64', 'proc', 'sys', 'dev', 'tmp', 'run', 'mnt', 'root', 'var', 'etc/ocfs2', 'dlm', 'usr/local/bin']) {
+  for (const directory of ['usr/bin', 'usr/sbin', 'usr/lib', 'usr/lib64', 'proc', 'sys', 'dev', 'tmp', 'run', 'mnt', 'root', 'var', 'etc/ocfs2', 'dlm', 'usr/local/bin', 'usr/share/git-core/templates']) {
     fs.mkdirSync(path.join(tree, directory), { recursive: true });
   }
   for (const name of ['bin', 'sbin', 'lib', 'lib64']) fs.symlinkSync(`usr/${name}`, path.join(tree, name));

@@ -66,6 +66,7 @@ export class Machine {
   #exit;
   #onReady = () => {};
   #qemuWords = '';
+  #lastConsole = '';
 
   /**
    * @param {string} directory
@@ -105,8 +106,8 @@ export class Machine {
 
   /** What the kernel of the machine printed so far. */
   get console() {
-    const file = path.join(this.#directory, 'console');
-    return fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '';
+    if (!this.#ended) this.#lastConsole = fs.readFileSync(path.join(this.#directory, 'console'), 'utf8');
+    return this.#lastConsole;
   }
 
   /**
@@ -188,6 +189,7 @@ export class Machine {
 
   #end() {
     if (this.#ended) return;
+    void this.console; // kept for who asks later
     this.#ended = true;
     for (const { reject, timer } of this.#waiting.values()) {
       clearTimeout(timer);
@@ -244,6 +246,7 @@ async function boot(options, accel) {
   const agent = path.join(directory, 'agent');
   const server = net.createServer();
   await new Promise((resolve, reject) => { server.once('error', reject); server.listen(agent, () => resolve(undefined)); });
+  fs.writeFileSync(path.join(directory, 'console'), '');
   const writable = options.root === 'disk' ? 'rw' : 'ro';
   const args = [
     '--pdeathsig', 'KILL', findProgram('qemu-system-x86_64') ?? 'qemu-system-x86_64',
