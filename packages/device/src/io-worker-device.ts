@@ -34,9 +34,9 @@ interface Request {
   readonly fail: (error: unknown) => void;
 }
 
-/** Open a device as `openDevice` does and give it a thread. */
+/** Open a device as `openDevice` does and give it a thread. A `pool` in the options is used for both if it is shared. */
 export async function openIoWorkerDevice(path: string, options: OpenOptions = {}): Promise<IoWorkerDevice> {
-  return new IoWorkerDevice(await openDevice(path, options));
+  return new IoWorkerDevice(await openDevice(path, options), options.pool?.shared ? options.pool : undefined);
 }
 
 export class IoWorkerDevice implements BlockDevice {

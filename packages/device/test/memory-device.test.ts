@@ -45,6 +45,29 @@ describe('MemoryDevice', () => {
     for (const [i, device] of family.entries()) expect(Buffer.compare(await contentOf(device), models[i])).toBe(0);
   });
 
+  it('stays right through many clones of a large content, each changed and zeroed here and there', async () => {
+    const random = new Random(7);
+    let device = new MemoryDevice({ size: 8 << 20 });
+    const model = Buffer.alloc(8 << 20);
+    random.fill(model);
+    await device.write(0, model);
+    for (let step = 0; step < 400; step++) {
+      const parent = device;
+      device = parent.clone();
+      const offset = 512 * random.int((7 << 20) / 512);
+      const length = 512 * (1 + random.int(100));
+      if (random.chance(0.3)) {
+        await device.writeZeroes(offset, length);
+        model.fill(0, offset, offset + length);
+      } else {
+        await device.write(offset, filled(length, step));
+        model.fill(step, offset, offset + length);
+      }
+      await parent.write(offset, filled(length, 0xee)); // the child must not see it
+    }
+    expect(Buffer.compare(await contentOf(device), model)).toBe(0);
+  });
+
   it('discards to a pattern, never to zero, and leaves the unwritten alone', async () => {
     const device = new MemoryDevice({ size: 1 << 20 });
     await device.write(0, filled(1024, 1));
@@ -63,5 +86,7 @@ describe('MemoryDevice', () => {
     expect(pieces.map((p) => p.offset)).toEqual([0, 98_304]);
     expect(pieces[1].bytes.length).toBe(100_352 - 98_304);
     expect(pieces[1].bytes[99_840 - 98_304]).toBe(9);
+    await device.writeZeroes(0, 98_304);
+    expect([...device.contents()].map((p) => p.offset)).toEqual([98_304]);
   });
 });
