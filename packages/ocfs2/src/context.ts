@@ -41,6 +41,8 @@ export interface InodeRef {
 export class FsContext {
   /** Clusters of the volume; follows the global bitmap's dinode after an online grow. */
   totalClusters: number;
+  /** i_generation of the next new inode: counts up from a random start (Linux 6.1 fs/ocfs2/namei.c:__ocfs2_mknod_locked). */
+  nextGeneration: number;
   /** Meta lock rank of system inodes; all others are RANK.inode. */
   readonly #ranks = new Map<number, number>();
 
@@ -53,6 +55,7 @@ export class FsContext {
     readonly random: Random,
   ) {
     this.totalClusters = geo.totalClusters;
+    this.nextGeneration = random.u32();
     // Slots' files of one type are waited for in slot order: an operation may hold several (blocks stolen, or freed to where they came from).
     const perSlot = [
       [sys.orphanDir, RANK.orphanDir], [sys.truncateLog, RANK.truncateLog], [sys.localAlloc, RANK.localAlloc],

@@ -7,3 +7,4 @@ export * from './check/index.js';
 export * from './alloc/index.js';
 export * from './volume/index.js';
 export * as extentTrees from './extents/index.js';
+export type { DirEntry } from './dir/index.js';

@@ -14,6 +14,13 @@ export function lockName(type: LockType, blkno: number, generation: number): str
   return `${type}000000${blkno.toString(16).padStart(16, '0')}${generation.toString(16).padStart(8, '0')}`;
 }
 
+/** Dentry lock of a name in directory `parent` for inode `blkno`: text up to a NUL, then the inode as 8 big-endian bytes (dlmglue.c:ocfs2_dentry_lock_res_init). */
+export function dentryLockName(parent: number, blkno: number): string {
+  const inode = Buffer.alloc(8);
+  inode.writeBigUInt64BE(BigInt(blkno));
+  return `N${parent.toString(16).padStart(16, '0')}\0${inode.toString('latin1')}`;
+}
+
 /**
  * The order in which one operation waits for locks, outermost first (ondisk-format.md 14.2 and
  * Linux 6.1 fs/ocfs2/dlmglue.c, namei.c). Locks of one rank are taken in the order the operation asks.

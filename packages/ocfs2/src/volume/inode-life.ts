@@ -1,0 +1,172 @@
+/**
+ * The life of an inode after its last name (ondisk-format.md 9.7): it stays while anyone in the cluster has it in core,
+ * then it is wiped, in as many operations as its size needs; each leaves it in the orphan directory until the last one
+ * takes it out, so that a crash between them is mended by wiping it again.
+ *
+ * In core means: referenced in the `InodeTable`. The first reference takes the open lock PR, the last one gives it back;
+ * who wipes takes it EX (Linux 6.1 fs/ocfs2/inode.c:ocfs2_query_inode_wipe).
+ */
+import { type ErrorKind, LunfsError } from '@lunfs/device';
+import { badField } from '../format/block.js';
+import { DYN, FL } from '../format/constants.js';
+import type { FsContext, InodeRef } from '../context.js';
+import { freeMeta, releaseClusters } from '../alloc/index.js';
+import { dirShrinkIndex } from '../dir/index.js';
+import { dinodeTree, lookup, removeRange, treeEnd } from '../extents/index.js';
+import { EX, PR, RANK, lockName } from '../locking/levels.js';
+import type { Op } from '../txn/index.js';
+import { isFastSymlink, linkCount } from './attributes.js';
+import { guardWipe } from './feature-guard.js';
+import { dioOrphanRemove, listOrphans, orphanRemove } from './orphans.js';
+
+/** Extents freed in one operation: few enough for the truncate log of any block size (39 records at 512 bytes). */
+const PIECES_PER_OP = 32;
+
+export class InodeTable {
+  readonly #refs = new Map<number, number>();
+
+  constructor(private readonly ctx: FsContext) {}
+
+  /** Inodes in core. */
+  get size(): number {
+    return this.#refs.size;
+  }
+
+  has(blkno: number): boolean {
+    return this.#refs.has(blkno);
+  }
+
+  /** Give whoever runs this operation a reference, when it applies; from then on the inode is not wiped. */
+  refer(op: Op, blkno: number): void {
+    const lock = this.#openLock(blkno);
+    if (lock !== undefined && !this.#refs.has(blkno)) op.lock(lock, PR, RANK.open);
+    op.onApply(() => {
+      const refs = this.#refs.get(blkno) ?? 0;
+      this.#refs.set(blkno, refs + 1);
+      // The operation holds the lock, so one more holder is granted at once.
+      if (refs === 0 && lock !== undefined) this.ctx.engine.locks.tryHold(lock, PR);
+    });
+  }
+
+  /** Give back `count` references. After the last one an inode without names is wiped; resolves when that is done. */
+  async forget(blkno: number, count = 1): Promise<void> {
+    const refs = this.#refs.get(blkno);
+    if (refs === undefined) return;
+    if (refs > count) {
+      this.#refs.set(blkno, refs - count);
+      return;
+    }
+    this.#refs.delete(blkno);
+    const lock = this.#openLock(blkno);
+    if (lock !== undefined) this.ctx.engine.locks.drop(lock, PR);
+    const orphaned = this.ctx.engine.readNow('forget', (op) => isOrphaned(this.ctx.inode(op, blkno, PR)));
+    if (orphaned !== false) await this.wipeUnused(blkno);
+  }
+
+  /** Wipe an inode that has no names, if it is not in core. A failure is left to the next mount's recovery. */
+  async wipeUnused(blkno: number): Promise<void> {
+    if (this.has(blkno)) return;
+    try {
+      await wipeInode(this.ctx, blkno, this);
+    } catch (error) {
+      // The engine has dealt with the error; the name is gone whatever becomes of the space.
+      if (!(error instanceof LunfsError) || error.kind === 'internal') throw error;
+    }
+  }
+
+  /** Volumes of one node have no open locks (Linux 6.1 fs/ocfs2/dlmglue.c:ocfs2_open_lock). */
+  #openLock(blkno: number): string | undefined {
+    return this.ctx.geo.local ? undefined : lockName('O', blkno, 0);
+  }
+}
+
+function isOrphaned({ di }: InodeRef): boolean {
+  return (di.flags & FL.VALID) !== 0 && (di.flags & FL.ORPHANED) !== 0 && linkCount(di) === 0;
+}
+
+/**
+ * Wipe an orphaned inode: free its data, its index, at last itself. Does nothing to an inode that has links, is in core
+ * or waits for the recovery of a direct write. Returns whether it is gone.
+ */
+export async function wipeInode(ctx: FsContext, blkno: number, table?: InodeTable): Promise<boolean> {
+  while (true) {
+    const state = await ctx.engine.run('wipe', (op) => (table?.has(blkno) ? 'kept' : wipeStep(op, ctx, blkno)));
+    if (state !== 'more') return state === 'gone';
+  }
+}
+
+function wipeStep(op: Op, ctx: FsContext, blkno: number): 'kept' | 'more' | 'gone' {
+  if (!ctx.geo.local) {
+    op.lock(lockName('Y', 0, 0), PR, RANK.nfsSync);
+    op.lock(lockName('O', blkno, 0), EX, RANK.open);
+  }
+  const look = ctx.inode(op, blkno, EX);
+  if (!isOrphaned(look) || look.di.flags & (FL.SYSTEM | FL.DIO_ORPHANED)) return 'kept';
+  if (look.di.dtime !== 0) throw badField(look.block, 'dinode', 'i_dtime', look.di.dtime, 'is set on an inode in use');
+  guardWipe(ctx, look);
+  const inode = ctx.editInode(op, blkno);
+  const { di } = inode;
+  let pieces = PIECES_PER_OP;
+  if (!(di.dynFeatures & DYN.INLINE_DATA) && di.clusters > 0 && !isFastSymlink(di)) {
+    di.size = 0;
+    const tree = dinodeTree(inode, op, ctx);
+    for (let end = treeEnd(op, tree); end > 0; end = treeEnd(op, tree), pieces--) {
+      if (pieces === 0) return 'more';
+      const rec = lookup(op, tree, end - 1);
+      if (rec.hole) throw badField(inode.block, 'dinode.id2.extent_list', 'rec', end, 'ends the tree but maps nothing');
+      removeRange(op, ctx, tree, rec.cpos, rec.clusters, (start, clusters) => releaseClusters(op, ctx, start, clusters));
+    }
+  }
+  dirShrinkIndex(op, ctx, inode, pieces);
+  if (di.dynFeatures & DYN.INDEXED_DIR) return 'more';
+  orphanRemove(op, ctx, inode);
+  di.dtime = op.now.sec;
+  di.flags &= ~FL.VALID;
+  freeMeta(op, ctx, 'inode', { slot: di.suballocSlot, bit: di.suballocBit, blkno, loc: di.suballocLoc });
+  return 'gone';
+}
+
+/** What recovery did with the entries of orphan directories. */
+export interface OrphanRecovery {
+  wiped: number;
+  /** Files cut back to their size after an unfinished direct write. */
+  cut: number;
+  /** Left where they are: in core, or of a feature this version only reads, or damaged. */
+  left: number;
+  readonly errors: LunfsError[];
+}
+
+/**
+ * Process the orphan directories of these slots, as every node does after a mount and after another node's recovery
+ * (Linux 6.1 fs/ocfs2/journal.c:ocfs2_recover_orphans). `cutToSize` frees what a file has beyond its size (file truncate).
+ */
+export async function recoverOrphans(
+  ctx: FsContext, slots: readonly number[], cutToSize: (blkno: number) => Promise<void>, table?: InodeTable,
+): Promise<OrphanRecovery> {
+  const result: OrphanRecovery = { wiped: 0, cut: 0, left: 0, errors: [] };
+  for (const slot of slots) {
+    for (let position: number | undefined = 0; position !== undefined; ) {
+      const from: number = position;
+      const { orphans, next } = await ctx.engine.read('list orphans', (op) => listOrphans(op, ctx, slot, from, 256));
+      for (const { blkno, dio } of orphans) {
+        try {
+          if (dio) {
+            await cutToSize(blkno);
+            await ctx.engine.run('end of dio', (op) => dioOrphanRemove(op, ctx, ctx.editInode(op, blkno)));
+            result.cut++;
+          } else if (await wipeInode(ctx, blkno, table)) result.wiped++;
+          else result.left++;
+        } catch (error) {
+          if (!(error instanceof LunfsError) || STOPS.includes(error.kind)) throw error;
+          result.left++;
+          result.errors.push(error);
+        }
+      }
+      position = next;
+    }
+  }
+  return result;
+}
+
+/** Errors after which going on with the next orphan makes no sense. */
+const STOPS: readonly ErrorKind[] = ['internal', 'io', 'cluster'];

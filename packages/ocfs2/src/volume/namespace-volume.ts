@@ -1,0 +1,154 @@
+/**
+ * The name space with promises: what a mount, the command line and tests call. Every function that returns an inode's
+ * attributes for a name gives the caller one reference to it (as FUSE counts lookups); `forget` gives references back.
+ * A referenced inode is never wiped, whoever removes its names.
+ */
+import type { FsContext, InodeRef } from '../context.js';
+import { type DirEntry, dirEntries } from '../dir/index.js';
+import { EX, PR, lockName } from '../locking/levels.js';
+import type { Op } from '../txn/index.js';
+import { type Attributes, attributesOf, liveDirectory, liveInode } from './attributes.js';
+import {
+  type AtimeRule, type AttributeChange, DEFAULT_ATIME, type VolumeStatistics, atimeIsDue, changeAttributes, changeFlags, touchAtime, volumeStatistics,
+} from './attributes-change.js';
+import { InodeTable } from './inode-life.js';
+import { type NewInode, type Unlinked, createName, linkName, lookupName, readSymlink, unlinkName } from './namespace.js';
+import { type Relation, type RenameRequest, belowItself, parentOf, renameName } from './namespace-rename.js';
+
+export class Namespace {
+  readonly inodes: InodeTable;
+  /** Renames that move directories, one after the other: locks do not keep operations of one node apart. */
+  #moves: Promise<unknown> = Promise.resolve();
+
+  constructor(readonly ctx: FsContext, private readonly atime: AtimeRule = DEFAULT_ATIME) {
+    this.inodes = new InodeTable(ctx);
+  }
+
+  get root(): number {
+    return this.ctx.geo.rootBlkno;
+  }
+
+  /** Find a name. Throws NOT_FOUND. */
+  lookup(dir: number, name: Uint8Array): Promise<Attributes> {
+    return this.ctx.engine.read('lookup', (op) => this.#referred(op, lookupName(op, this.ctx, dir, name)));
+  }
+
+  /** Attributes of an inode. */
+  async attributes(blkno: number): Promise<Attributes> {
+    const body = (op: Op) => attributesOf(this.ctx.geo, liveInode(op, this.ctx, blkno, PR));
+    return this.ctx.engine.readNow('getattr', body) ?? this.ctx.engine.read('getattr', body);
+  }
+
+  create(dir: number, name: Uint8Array, spec: NewInode): Promise<Attributes> {
+    return this.ctx.engine.run('create', (op) => this.#referred(op, createName(op, this.ctx, dir, name, spec)));
+  }
+
+  link(blkno: number, dir: number, name: Uint8Array): Promise<Attributes> {
+    return this.ctx.engine.run('link', (op) => this.#referred(op, linkName(op, this.ctx, blkno, dir, name)));
+  }
+
+  async unlink(dir: number, name: Uint8Array): Promise<void> {
+    await this.#wipe(await this.ctx.engine.run('unlink', (op) => unlinkName(op, this.ctx, dir, name, false)));
+  }
+
+  async rmdir(dir: number, name: Uint8Array): Promise<void> {
+    await this.#wipe(await this.ctx.engine.run('rmdir', (op) => unlinkName(op, this.ctx, dir, name, true)));
+  }
+
+  readlink(blkno: number): Promise<Uint8Array> {
+    return this.ctx.engine.read('readlink', (op) => readSymlink(op, this.ctx, blkno));
+  }
+
+  /** Up to `limit` entries of a directory from `position` on (see dir/index.ts:dirEntries). Updates its atime by the mount's rule. */
+  async readdir(dir: number, position = 0, limit = 1000): Promise<{ entries: DirEntry[]; end: boolean }> {
+    const result = await this.ctx.engine.read('readdir', (op) => {
+      const ref = liveDirectory(op, this.ctx, dir, PR);
+      return { ...dirEntries(op, this.ctx, ref, position, limit), due: atimeIsDue(ref.di, op.now, this.atime) };
+    });
+    if (result.due && position === 0) await this.ctx.engine.run('atime', (op) => touchAtime(op, this.ctx, dir));
+    return result;
+  }
+
+  change(blkno: number, change: AttributeChange): Promise<Attributes> {
+    return this.ctx.engine.run('setattr', (op) => attributesOf(this.ctx.geo, changeAttributes(op, this.ctx, blkno, change)));
+  }
+
+  setFlags(blkno: number, flags: number): Promise<Attributes> {
+    return this.ctx.engine.run('setflags', (op) => attributesOf(this.ctx.geo, changeFlags(op, this.ctx, blkno, flags)));
+  }
+
+  statistics(): Promise<VolumeStatistics> {
+    return this.ctx.engine.read('statfs', (op) => volumeStatistics(op, this.ctx));
+  }
+
+  /** Give back references; the last one lets an inode without names go. */
+  forget(blkno: number, count = 1): Promise<void> {
+    return this.inodes.forget(blkno, count);
+  }
+
+  /** Rename. Throws NOT_FOUND, EXISTS, NOT_EMPTY, BELOW_ITSELF, … */
+  async rename(request: RenameRequest): Promise<void> {
+    while (true) {
+      const source = await this.ctx.engine.read('rename', (op) => {
+        const ref = lookupName(op, this.ctx, request.oldDir, request.oldName);
+        return attributesOf(this.ctx.geo, ref);
+      });
+      const directory = (source.mode & 0o170000) === 0o040000;
+      const attempt = () => this.#renameOnce(request, source.blkno, directory);
+      const done = directory && request.oldDir !== request.newDir ? await this.#exclusively(attempt) : await attempt();
+      if (done === undefined) continue;
+      if (done.replaced) await this.#wipe(done.replaced);
+      return;
+    }
+  }
+
+  async #renameOnce(request: RenameRequest, blkno: number, directory: boolean): Promise<{ replaced?: Unlinked } | undefined> {
+    const { oldDir, newDir } = request;
+    let relation: Relation = { blkno, directory, newBelowOld: false, oldBelowNew: false };
+    if (oldDir !== newDir) {
+      const aboveNew = await this.#ancestors(newDir);
+      if (directory && (newDir === blkno || aboveNew.includes(blkno))) throw belowItself(this.ctx, blkno);
+      relation = { ...relation, newBelowOld: aboveNew.includes(oldDir), oldBelowNew: (await this.#ancestors(oldDir)).includes(newDir) };
+    }
+    return this.ctx.engine.run('rename', (op) => renameName(op, this.ctx, request, relation));
+  }
+
+  /** Directories above one, nearest first, each looked at under its own lock only (namei.c:ocfs2_check_if_ancestor). */
+  async #ancestors(blkno: number): Promise<number[]> {
+    const above: number[] = [];
+    for (let at = blkno; at !== this.root; ) {
+      const look = (op: Op) => parentOf(op, this.ctx, at);
+      at = this.ctx.engine.readNow('ancestors', look) ?? (await this.ctx.engine.read('ancestors', look));
+      if (above.includes(at)) break;
+      above.push(at);
+    }
+    return above;
+  }
+
+  /** Run with the volume's rename lock, so that no directory of the cluster gets another parent meanwhile. */
+  #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const lock = lockName('R', 0, 0);
+    const run = async () => {
+      if (this.ctx.geo.local) return work();
+      const { locks } = this.ctx.engine;
+      await locks.hold(lock, EX);
+      try {
+        return await work();
+      } finally {
+        locks.drop(lock, EX);
+      }
+    };
+    const result = this.#moves.then(run);
+    this.#moves = result.catch(() => undefined);
+    return result;
+  }
+
+  #referred(op: Op, inode: InodeRef): Attributes {
+    this.inodes.refer(op, inode.blkno);
+    return attributesOf(this.ctx.geo, inode);
+  }
+
+  #wipe({ blkno, orphaned }: Unlinked): Promise<void> {
+    return orphaned ? this.inodes.wipeUnused(blkno) : Promise.resolve();
+  }
+}
