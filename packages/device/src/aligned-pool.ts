@@ -33,7 +33,14 @@ export function alignedMemory(bytes: number, shared = false): ArrayBufferLike {
   try {
     memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
   } catch (cause) {
-    throw new LunfsError('io', 'DEVICE_NO_MEMORY', 'ENOMEM', `no ${bytes} bytes of aligned memory left for I/O buffers: lower the number of requests in flight or the cache size`, { bytes }, cause);
+    throw new LunfsError(
+      'io',
+      'DEVICE_NO_MEMORY',
+      'ENOMEM',
+      `no ${bytes} bytes of aligned memory left for I/O buffers: lower the number of requests in flight or the cache size`,
+      { bytes },
+      cause,
+    );
   }
   knownMemories.add(memory.buffer);
   return memory.buffer;
@@ -86,7 +93,12 @@ export class AlignedPool implements BufferPool {
   /** Give back the very view that `acquire` returned. A second release, or a foreign buffer, is an internal error. */
   release(view: Uint8Array): void {
     const block = this.#lent.get(view);
-    if (!block) throw new InternalError('DEVICE_POOL_FOREIGN', `aligned pool: release of a buffer of ${view.length} bytes that is not on loan (released twice, or a subarray of the loan)`, { length: view.length });
+    if (!block)
+      throw new InternalError(
+        'DEVICE_POOL_FOREIGN',
+        `aligned pool: release of a buffer of ${view.length} bytes that is not on loan (released twice, or a subarray of the loan)`,
+        { length: view.length },
+      );
     this.#lent.delete(view);
     this.#free[classOf(block.length)].push(block);
   }

@@ -43,24 +43,39 @@ export function runsOf(pieces: readonly Piece[]): Run[] {
  * written; it is thrown once nothing is in flight any more.
  */
 export function writeMany(device: BlockDevice, pieces: readonly Piece[]): Promise<void> {
-  return eachRun(device, runsOf(pieces), async (run, buffer) => {
-    for (const piece of run.pieces) buffer.set(piece.bytes, piece.offset - run.offset);
-    await device.write(run.offset, buffer);
-  }, (piece) => device.write(piece.offset, piece.bytes));
+  return eachRun(
+    device,
+    runsOf(pieces),
+    async (run, buffer) => {
+      for (const piece of run.pieces) buffer.set(piece.bytes, piece.offset - run.offset);
+      await device.write(run.offset, buffer);
+    },
+    (piece) => device.write(piece.offset, piece.bytes),
+  );
 }
 
 /** Fill all pieces, in any order. */
 export function readMany(device: BlockDevice, pieces: readonly Piece[]): Promise<void> {
-  return eachRun(device, runsOf(pieces), async (run, buffer) => {
-    await device.read(run.offset, buffer);
-    for (const piece of run.pieces) {
-      const at = piece.offset - run.offset;
-      piece.bytes.set(buffer.subarray(at, at + piece.bytes.length));
-    }
-  }, (piece) => device.read(piece.offset, piece.bytes));
+  return eachRun(
+    device,
+    runsOf(pieces),
+    async (run, buffer) => {
+      await device.read(run.offset, buffer);
+      for (const piece of run.pieces) {
+        const at = piece.offset - run.offset;
+        piece.bytes.set(buffer.subarray(at, at + piece.bytes.length));
+      }
+    },
+    (piece) => device.read(piece.offset, piece.bytes),
+  );
 }
 
-async function eachRun(device: BlockDevice, runs: Run[], joined: (run: Run, buffer: Uint8Array) => Promise<void>, single: (piece: Piece) => Promise<void>): Promise<void> {
+async function eachRun(
+  device: BlockDevice,
+  runs: Run[],
+  joined: (run: Run, buffer: Uint8Array) => Promise<void>,
+  single: (piece: Piece) => Promise<void>,
+): Promise<void> {
   const pool = device.pool ?? new AlignedPool();
   let next = 0;
   const lane = async (): Promise<void> => {

@@ -34,9 +34,15 @@ export function refuseMounted(path: string, facts: BlockDeviceFacts, mountInfo =
   const mounts = new Map(parseMountInfo(mountInfo).map((entry) => [entry.number, entry]));
   const find = (number: DeviceNumber): MountEntry | undefined => mounts.get(`${number.major}:${number.minor}`);
   const refuse = (mount: MountEntry, what: string): never => {
-    throw new ClusterError('DEVICE_MOUNTED', `${path} is in use: ${what} mounted on ${mount.mountPoint} (${mount.type}). Unmount it first: umount ${mount.mountPoint}`, {
-      device: path, mountPoint: mount.mountPoint, type: mount.type,
-    });
+    throw new ClusterError(
+      'DEVICE_MOUNTED',
+      `${path} is in use: ${what} mounted on ${mount.mountPoint} (${mount.type}). Unmount it first: umount ${mount.mountPoint}`,
+      {
+        device: path,
+        mountPoint: mount.mountPoint,
+        type: mount.type,
+      },
+    );
   };
   const own = find(facts);
   if (own) refuse(own, 'it is');
@@ -52,7 +58,8 @@ export function refuseMounted(path: string, facts: BlockDeviceFacts, mountInfo =
 export function refuseHeld(path: string, facts: BlockDeviceFacts, sysfs = SYSFS): void {
   refuseHolders(path, facts.holders, 'it');
   if (facts.disk) refuseHolders(path, blockDeviceFacts(facts.disk, sysfs).holders, 'the disk that it is a partition of');
-  for (const partition of facts.partitions) refuseHolders(path, blockDeviceFacts(partition, sysfs).holders, `its partition ${partition.kernelName}`);
+  for (const partition of facts.partitions)
+    refuseHolders(path, blockDeviceFacts(partition, sysfs).holders, `its partition ${partition.kernelName}`);
 }
 
 function refuseHolders(path: string, holders: readonly Holder[], what: string): void {
@@ -61,7 +68,11 @@ function refuseHolders(path: string, holders: readonly Holder[], what: string): 
   const { mapper, kernelName } = holder;
   const fields = { device: path, holder: mapper?.name ?? kernelName, kernelName, uuid: mapper?.uuid };
   if (mapper?.uuid.startsWith('mpath-')) {
-    throw new ClusterError('DEVICE_HELD', `${path} cannot be used: ${what} is one path of the multipath map ${mapper.name}. Use /dev/mapper/${mapper.name}`, fields);
+    throw new ClusterError(
+      'DEVICE_HELD',
+      `${path} cannot be used: ${what} is one path of the multipath map ${mapper.name}. Use /dev/mapper/${mapper.name}`,
+      fields,
+    );
   }
   const by = mapper ? `/dev/mapper/${mapper.name}${mapper.uuid ? ` (${mapper.uuid.split('-')[0]})` : ''}` : `/dev/${kernelName}`;
   throw new ClusterError('DEVICE_HELD', `${path} cannot be used: ${what} is part of ${by}. Use that device, or take it down first`, fields);
@@ -71,7 +82,11 @@ function refuseHolders(path: string, holders: readonly Holder[], what: string): 
 export function refuseLoopBacked(path: string, realPath: string, sysfs = SYSFS): void {
   const loop = loopDevicesOf(realPath, sysfs)[0];
   if (!loop) return;
-  throw new ClusterError('DEVICE_HELD', `${path} cannot be used: it is the file behind /dev/${loop}. Use /dev/${loop}, or detach it first: losetup -d /dev/${loop}`, { device: path, holder: loop });
+  throw new ClusterError(
+    'DEVICE_HELD',
+    `${path} cannot be used: it is the file behind /dev/${loop}. Use /dev/${loop}, or detach it first: losetup -d /dev/${loop}`,
+    { device: path, holder: loop },
+  );
 }
 
 const O_RDONLY = 0;
@@ -100,14 +115,16 @@ export function openBy(realPath: string, block?: DeviceNumber): OpenBy[] {
     let opens = false;
     for (const fd of entries(`/proc/${pid}/fd`)) {
       const target = attempt(() => readlinkSync(`/proc/${pid}/fd/${fd}`));
-      const same = target === realPath || (rdev !== undefined && target?.startsWith('/dev/') && statOf(`/proc/${pid}/fd/${fd}`)?.rdev === rdev);
+      const same =
+        target === realPath || (rdev !== undefined && target?.startsWith('/dev/') && statOf(`/proc/${pid}/fd/${fd}`)?.rdev === rdev);
       if (!same) continue;
       opens = true;
       const info = attempt(() => readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8')) ?? '';
       locks ||= /^lock:.*\bFLOCK\b/m.test(info);
       writes ||= (Number.parseInt(/^flags:\s*([0-7]+)/m.exec(info)?.[1] ?? '0', 8) & O_ACCMODE) !== O_RDONLY;
     }
-    if (opens) found.push({ pid: Number(pid), command: attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) ?? '?', writes, locks });
+    if (opens)
+      found.push({ pid: Number(pid), command: attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) ?? '?', writes, locks });
   }
   return found.sort((a, b) => Number(b.locks) - Number(a.locks));
 }
@@ -123,7 +140,12 @@ export function busy(path: string, realPath: string, block: DeviceNumber | undef
   const users = lockers.length > 0 ? lockers : writers;
   const names = users.map((user) => (user.pid === process.pid ? `this process (${user.pid})` : `${user.command} (process ${user.pid})`));
   const who = names.length > 0 ? names.join(', ') : 'another process of this host, or the kernel (swap, a mount in another namespace)';
-  return new ClusterError('DEVICE_BUSY', `${path} is held for writing by ${who}. Stop it, or work through it instead of on the device`, { device: path, holders: names.join(', ') }, cause);
+  return new ClusterError(
+    'DEVICE_BUSY',
+    `${path} is held for writing by ${who}. Stop it, or work through it instead of on the device`,
+    { device: path, holders: names.join(', ') },
+    cause,
+  );
 }
 
 function entries(dir: string): string[] {

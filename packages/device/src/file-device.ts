@@ -90,9 +90,12 @@ export class FileDevice implements BlockDevice, OpenedFile {
 
   async flush(): Promise<void> {
     this.#check(0, 0);
-    await this.#inFlight.run(() => new Promise<void>((resolve, reject) => {
-      fdatasync(this.fd, (error) => (error ? reject(this.#failed('flush', 0, 0, error)) : resolve()));
-    }));
+    await this.#inFlight.run(
+      () =>
+        new Promise<void>((resolve, reject) => {
+          fdatasync(this.fd, (error) => (error ? reject(this.#failed('flush', 0, 0, error)) : resolve()));
+        }),
+    );
   }
 
   /** Like `read`, blocking the calling thread. */
@@ -185,7 +188,8 @@ export class FileDevice implements BlockDevice, OpenedFile {
 
   #check(offset: number, length: number): void {
     // The number of a closed descriptor may belong to another file by now.
-    if (this.#closing) throw new IoError('DEVICE_CLOSED', `${this.name} is closed`, { device: this.name, offset, length }, undefined, 'EBADF');
+    if (this.#closing)
+      throw new IoError('DEVICE_CLOSED', `${this.name} is closed`, { device: this.name, offset, length }, undefined, 'EBADF');
     checkRange(this, offset, length);
   }
 
@@ -197,7 +201,8 @@ export class FileDevice implements BlockDevice, OpenedFile {
     if (length === 0) return;
     const buffer = this.pool.acquire(Math.min(BOUNCE_BYTES, length));
     try {
-      for (let done = 0; done < length; done += buffer.length) await piece(buffer.subarray(0, Math.min(buffer.length, length - done)), done);
+      for (let done = 0; done < length; done += buffer.length)
+        await piece(buffer.subarray(0, Math.min(buffer.length, length - done)), done);
     } finally {
       this.pool.release(buffer);
     }
@@ -216,7 +221,9 @@ export class FileDevice implements BlockDevice, OpenedFile {
   async #readFully(offset: number, into: Uint8Array): Promise<void> {
     for (let done = 0; done < into.length; ) {
       const n = await new Promise<number>((resolve, reject) => {
-        read(this.fd, into, done, into.length - done, offset + done, (error, bytes) => (error ? reject(this.#failed('read', offset, into.length, error)) : resolve(bytes)));
+        read(this.fd, into, done, into.length - done, offset + done, (error, bytes) =>
+          error ? reject(this.#failed('read', offset, into.length, error)) : resolve(bytes),
+        );
       });
       if (n === 0) throw shortError(this.name, 'read', offset, into.length);
       done += n;
@@ -226,7 +233,9 @@ export class FileDevice implements BlockDevice, OpenedFile {
   async #writeFully(offset: number, from: Uint8Array): Promise<void> {
     for (let done = 0; done < from.length; ) {
       const n = await new Promise<number>((resolve, reject) => {
-        write(this.fd, from, done, from.length - done, offset + done, (error, bytes) => (error ? reject(this.#failed('write', offset, from.length, error)) : resolve(bytes)));
+        write(this.fd, from, done, from.length - done, offset + done, (error, bytes) =>
+          error ? reject(this.#failed('write', offset, from.length, error)) : resolve(bytes),
+        );
       });
       if (n === 0) throw shortError(this.name, 'write', offset, from.length);
       done += n;

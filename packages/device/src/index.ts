@@ -7,7 +7,15 @@ export { FileDevice, type OpenedFile } from './file-device.js';
 export { openDevice, type OpenOptions } from './open-device.js';
 export { IoWorkerDevice, openIoWorkerDevice } from './io-worker-device.js';
 export { openBy, parseMountInfo, type MountEntry, type OpenBy } from './claims.js';
-export { blockDeviceFacts, deviceNumber, loopDevicesOf, type BlockDeviceFacts, type DeviceNumber, type Holder, type MapperName } from './sysfs.js';
+export {
+  blockDeviceFacts,
+  deviceNumber,
+  loopDevicesOf,
+  type BlockDeviceFacts,
+  type DeviceNumber,
+  type Holder,
+  type MapperName,
+} from './sysfs.js';
 export { PartitionWindow } from './partition-window.js';
 export { readMany, runsOf, writeMany, type Piece, type Run } from './batch.js';
 export { Random } from './random.js';

@@ -8,7 +8,13 @@ export type Operation = 'read' | 'write' | 'flush' | 'zero' | 'discard' | 'close
 export function ioError(device: string, operation: Operation, offset: number, length: number, errno: string, cause?: unknown): IoError {
   const what = operation === 'flush' || operation === 'close' ? operation : `${operation} of ${length} bytes at byte ${offset}`;
   const name: ErrnoName = errno in ERRNO ? (errno as ErrnoName) : 'EIO';
-  return new IoError(`DEVICE_${operation.toUpperCase()}`, `${device}: ${what} failed: ${errno}`, { device, offset, length, errno }, cause, name);
+  return new IoError(
+    `DEVICE_${operation.toUpperCase()}`,
+    `${device}: ${what} failed: ${errno}`,
+    { device, offset, length, errno },
+    cause,
+    name,
+  );
 }
 
 /** The errno name of a failed system call as Node reports it. */
@@ -19,5 +25,9 @@ export function systemErrno(cause: unknown): string {
 
 /** Nothing more transferred and no error: the device or file has become shorter than it was when opened. */
 export function shortError(device: string, operation: Operation, offset: number, length: number): IoError {
-  return new IoError('DEVICE_SHORT', `${device}: ${operation} of ${length} bytes at byte ${offset} ended early: has it been truncated?`, { device, offset, length });
+  return new IoError('DEVICE_SHORT', `${device}: ${operation} of ${length} bytes at byte ${offset} ended early: has it been truncated?`, {
+    device,
+    offset,
+    length,
+  });
 }

@@ -64,7 +64,12 @@ export class IoWorkerDevice implements BlockDevice {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     const start: IoThreadStart = { ring: this.#ring.memory, fd: file.fd, port: port2 };
-    this.#worker = new Worker(new URL('./io-worker-thread.js', import.meta.url), { workerData: start, transferList: [port2], execArgv: [], name: `io ${file.name}` });
+    this.#worker = new Worker(new URL('./io-worker-thread.js', import.meta.url), {
+      workerData: start,
+      transferList: [port2],
+      execArgv: [],
+      name: `io ${file.name}`,
+    });
     this.#worker.on('error', (cause) => this.#die(cause));
     this.#worker.on('exit', () => this.#die());
     this.#worker.unref();
@@ -92,23 +97,27 @@ export class IoWorkerDevice implements BlockDevice {
 
   async read(offset: number, into: Uint8Array): Promise<void> {
     this.#check(offset, into.length);
-    await this.#inFlight.run(() => this.#straight(into)
-      ? this.#transfer(OP_READ, 'read', offset, into)
-      : this.#bounce(into.length, async (buffer, done) => {
-        await this.#transfer(OP_READ, 'read', offset + done, buffer);
-        into.set(buffer, done);
-      }));
+    await this.#inFlight.run(() =>
+      this.#straight(into)
+        ? this.#transfer(OP_READ, 'read', offset, into)
+        : this.#bounce(into.length, async (buffer, done) => {
+            await this.#transfer(OP_READ, 'read', offset + done, buffer);
+            into.set(buffer, done);
+          }),
+    );
   }
 
   async write(offset: number, from: Uint8Array): Promise<void> {
     checkWritable(this);
     this.#check(offset, from.length);
-    await this.#inFlight.run(() => this.#straight(from)
-      ? this.#transfer(OP_WRITE, 'write', offset, from)
-      : this.#bounce(from.length, (buffer, done) => {
-        buffer.set(from.subarray(done, done + buffer.length));
-        return this.#transfer(OP_WRITE, 'write', offset + done, buffer);
-      }));
+    await this.#inFlight.run(() =>
+      this.#straight(from)
+        ? this.#transfer(OP_WRITE, 'write', offset, from)
+        : this.#bounce(from.length, (buffer, done) => {
+            buffer.set(from.subarray(done, done + buffer.length));
+            return this.#transfer(OP_WRITE, 'write', offset + done, buffer);
+          }),
+    );
   }
 
   async flush(): Promise<void> {
@@ -149,7 +158,8 @@ export class IoWorkerDevice implements BlockDevice {
   }
 
   #check(offset: number, length: number): void {
-    if (this.#closing) throw new IoError('DEVICE_CLOSED', `${this.name} is closed`, { device: this.name, offset, length }, undefined, 'EBADF');
+    if (this.#closing)
+      throw new IoError('DEVICE_CLOSED', `${this.name} is closed`, { device: this.name, offset, length }, undefined, 'EBADF');
     checkRange(this, offset, length);
   }
 
@@ -249,7 +259,12 @@ export class IoWorkerDevice implements BlockDevice {
 
   /** The thread has ended: on purpose after OP_STOP, else nothing that is in flight will be answered. */
   #die(cause?: unknown): void {
-    this.#dead ??= new IoError('DEVICE_WORKER', `${this.name}: its I/O thread has ended; what was in flight may or may not be on the device. Open the device again`, { device: this.name }, cause);
+    this.#dead ??= new IoError(
+      'DEVICE_WORKER',
+      `${this.name}: its I/O thread has ended; what was in flight may or may not be on the device. Open the device again`,
+      { device: this.name },
+      cause,
+    );
     this.#ring.wake();
     if (!this.#reaping) this.#failAll(this.#dead);
   }

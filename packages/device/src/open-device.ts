@@ -29,7 +29,7 @@ export interface OpenOptions {
   readonly exclusive?: boolean;
   /** 512 or 4096. Default: the device's own, 512 for files. Never smaller than the device's own. */
   readonly logicalBlockSize?: number;
-  /** Whether a file whose file system refuses O_DIRECT may go through the page cache, with a warning. Default true; else DEVICE_NO_DIRECT. */
+  /** A file whose file system refuses O_DIRECT may go through the page cache, with a warning. Default true; else DEVICE_NO_DIRECT. */
   readonly allowBuffered?: boolean;
   /** Smallest useful size in bytes: less fails with DEVICE_TOO_SMALL. Default: one logical block. */
   readonly minSize?: number;
@@ -48,7 +48,12 @@ export interface OpenOptions {
 export async function openDevice(path: string, options: OpenOptions = {}): Promise<FileDevice> {
   const wanted = options.logicalBlockSize;
   if (wanted !== undefined && wanted !== 512 && wanted !== 4096) {
-    throw new UsageError('DEVICE_BLOCK_SIZE', 'EINVAL', `${path}: logical blocks of ${wanted} bytes were asked for; only 512 and 4096 exist`, { device: path, logicalBlockSize: wanted });
+    throw new UsageError(
+      'DEVICE_BLOCK_SIZE',
+      'EINVAL',
+      `${path}: logical blocks of ${wanted} bytes were asked for; only 512 and 4096 exist`,
+      { device: path, logicalBlockSize: wanted },
+    );
   }
   // Looked at before it is opened: opening a FIFO waits for its other end, opening a tape moves it.
   const stats = await fs.stat(path).catch((cause: unknown) => {
@@ -56,8 +61,19 @@ export async function openDevice(path: string, options: OpenOptions = {}): Promi
   });
   if (stats.isBlockDevice()) return openBlock(path, stats, options);
   if (stats.isFile()) return openFile(path, stats, options);
-  const is = stats.isDirectory() ? 'a directory' : stats.isCharacterDevice() ? 'a character device' : stats.isFIFO() ? 'a FIFO' : 'a socket';
-  throw new UsageError('DEVICE_NOT_A_DEVICE', 'ENOTTY', `${path} is ${is}. Give a block device (for a LUN /dev/mapper/NAME) or an image file`, { device: path, is });
+  const is = stats.isDirectory()
+    ? 'a directory'
+    : stats.isCharacterDevice()
+      ? 'a character device'
+      : stats.isFIFO()
+        ? 'a FIFO'
+        : 'a socket';
+  throw new UsageError(
+    'DEVICE_NOT_A_DEVICE',
+    'ENOTTY',
+    `${path} is ${is}. Give a block device (for a LUN /dev/mapper/NAME) or an image file`,
+    { device: path, is },
+  );
 }
 
 async function openBlock(path: string, stats: Stats, options: OpenOptions): Promise<FileDevice> {
@@ -73,15 +89,29 @@ async function openBlock(path: string, stats: Stats, options: OpenOptions): Prom
   }
   const logicalBlockSize = options.logicalBlockSize ?? facts.logicalBlockSize;
   if (logicalBlockSize < facts.logicalBlockSize) {
-    throw new UsageError('DEVICE_BLOCK_SIZE', 'EINVAL', `${path} has logical blocks of ${facts.logicalBlockSize} bytes: it cannot be used in blocks of ${logicalBlockSize}`, {
-      device: path, logicalBlockSize, deviceBlockSize: facts.logicalBlockSize,
-    });
+    throw new UsageError(
+      'DEVICE_BLOCK_SIZE',
+      'EINVAL',
+      `${path} has logical blocks of ${facts.logicalBlockSize} bytes: it cannot be used in blocks of ${logicalBlockSize}`,
+      {
+        device: path,
+        logicalBlockSize,
+        deviceBlockSize: facts.logicalBlockSize,
+      },
+    );
   }
   const size = checkedSize(path, facts.size, logicalBlockSize, options);
-  const fd = await openSame(path, stats, accessFlags(options) | constants.O_DIRECT | (exclusive ? constants.O_EXCL : 0)).catch(async (cause: unknown) => {
-    throw exclusive && systemErrno(cause) === 'EBUSY' ? busy(path, await fs.realpath(path), number, cause) : openError(path, options, cause);
-  });
-  return new FileDevice({ fd, name: path, kind: 'block', direct: true, size, logicalBlockSize, readOnly, canDiscard: facts.discardMaxBytes > 0 }, options.pool);
+  const fd = await openSame(path, stats, accessFlags(options) | constants.O_DIRECT | (exclusive ? constants.O_EXCL : 0)).catch(
+    async (cause: unknown) => {
+      throw exclusive && systemErrno(cause) === 'EBUSY'
+        ? busy(path, await fs.realpath(path), number, cause)
+        : openError(path, options, cause);
+    },
+  );
+  return new FileDevice(
+    { fd, name: path, kind: 'block', direct: true, size, logicalBlockSize, readOnly, canDiscard: facts.discardMaxBytes > 0 },
+    options.pool,
+  );
 }
 
 async function openFile(path: string, stats: Stats, options: OpenOptions): Promise<FileDevice> {
@@ -95,25 +125,44 @@ async function openFile(path: string, stats: Stats, options: OpenOptions): Promi
   const direct = fd !== undefined;
   if (fd === undefined) {
     const refused = `its file system refuses O_DIRECT in blocks of ${logicalBlockSize} bytes`;
-    if (options.allowBuffered === false) throw new UsageError('DEVICE_NO_DIRECT', 'EINVAL', `${path}: ${refused}. Put the image on another file system`, { device: path, logicalBlockSize });
-    (options.warn ?? defaultWarn)(`${path}: ${refused}; using the page cache instead, which is slower and not safe on storage that several hosts share`);
+    if (options.allowBuffered === false)
+      throw new UsageError('DEVICE_NO_DIRECT', 'EINVAL', `${path}: ${refused}. Put the image on another file system`, {
+        device: path,
+        logicalBlockSize,
+      });
+    (options.warn ?? defaultWarn)(
+      `${path}: ${refused}; using the page cache instead, which is slower and not safe on storage that several hosts share`,
+    );
     fd = await openSame(path, stats, accessFlags(options)).catch((cause: unknown) => {
       throw openError(path, options, cause);
     });
   }
-  const device = new FileDevice({ fd, name: path, kind: 'file', direct, size, logicalBlockSize, readOnly: !options.write, canDiscard: options.write ?? false }, pool);
+  const device = new FileDevice(
+    { fd, name: path, kind: 'file', direct, size, logicalBlockSize, readOnly: !options.write, canDiscard: options.write ?? false },
+    pool,
+  );
   if (!exclusive) return device;
   const lock = await flock(fd, options.write ? 'exclusive' : 'shared');
   if (lock.status === 0) return device;
   const error = lock.missing
-    ? new UsageError('DEVICE_NO_HELPER', 'ENOENT', `${path} cannot be locked: the program flock is missing. Install util-linux`, { device: path })
-    : lock.status === 1 ? busy(path, realPath, undefined) : new IoError('DEVICE_OPEN', `${path} cannot be locked: ${lock.stderr}`, { device: path });
+    ? new UsageError('DEVICE_NO_HELPER', 'ENOENT', `${path} cannot be locked: the program flock is missing. Install util-linux`, {
+        device: path,
+      })
+    : lock.status === 1
+      ? busy(path, realPath, undefined)
+      : new IoError('DEVICE_OPEN', `${path} cannot be locked: ${lock.stderr}`, { device: path });
   await device.close();
   throw error;
 }
 
 /** A descriptor with O_DIRECT that is known to take blocks of the size; undefined if the file system refuses. */
-async function openDirect(path: string, stats: Stats, blockSize: number, pool: AlignedPool, options: OpenOptions): Promise<number | undefined> {
+async function openDirect(
+  path: string,
+  stats: Stats,
+  blockSize: number,
+  pool: AlignedPool,
+  options: OpenOptions,
+): Promise<number | undefined> {
   // Reads of holes pass in any size, so the probe below proves little on a sparse image: ask for the disk's block size too.
   const disk = diskOf(stats, options);
   if (disk && disk.logicalBlockSize > blockSize) return undefined;
@@ -164,13 +213,26 @@ function checkedSize(path: string, bytes: number, logicalBlockSize: number, opti
   const size = bytes - (bytes % logicalBlockSize);
   const minSize = Math.max(options.minSize ?? 0, logicalBlockSize);
   if (size >= minSize) return size;
-  throw new UsageError('DEVICE_TOO_SMALL', 'ENOSPC', `${path} has ${size} usable bytes, at least ${minSize} are needed. Use a larger LUN, or grow the image: truncate -s SIZE ${path}`, {
-    device: path, size, minSize,
-  });
+  throw new UsageError(
+    'DEVICE_TOO_SMALL',
+    'ENOSPC',
+    `${path} has ${size} usable bytes, at least ${minSize} are needed. Use a larger LUN, or grow the image: truncate -s SIZE ${path}`,
+    {
+      device: path,
+      size,
+      minSize,
+    },
+  );
 }
 
 function readOnlyError(path: string, why: string, cause?: unknown): UsageError {
-  return new UsageError('DEVICE_READ_ONLY', 'EROFS', `${path} cannot be written: ${why}. Make it writable, or open it for reading only`, { device: path }, cause);
+  return new UsageError(
+    'DEVICE_READ_ONLY',
+    'EROFS',
+    `${path} cannot be written: ${why}. Make it writable, or open it for reading only`,
+    { device: path },
+    cause,
+  );
 }
 
 function openError(path: string, options: OpenOptions, cause: unknown): LunfsError {
@@ -180,10 +242,22 @@ function openError(path: string, options: OpenOptions, cause: unknown): LunfsErr
   switch (errno) {
     case 'ENOENT':
     case 'ENOTDIR':
-      return new UsageError('DEVICE_MISSING', 'ENOENT', `${path} does not exist. Check the name; a LUN appears as /dev/mapper/NAME once its paths are there (multipath -ll)`, fields, cause);
+      return new UsageError(
+        'DEVICE_MISSING',
+        'ENOENT',
+        `${path} does not exist. Check the name; a LUN appears as /dev/mapper/NAME once its paths are there (multipath -ll)`,
+        fields,
+        cause,
+      );
     case 'EACCES':
     case 'EPERM':
-      return new UsageError('DEVICE_DENIED', 'EACCES', `${path}: no permission to ${options.write ? 'write' : 'read'} it. Run as root, or as a member of the group that owns it`, fields, cause);
+      return new UsageError(
+        'DEVICE_DENIED',
+        'EACCES',
+        `${path}: no permission to ${options.write ? 'write' : 'read'} it. Run as root, or as a member of the group that owns it`,
+        fields,
+        cause,
+      );
     case 'EROFS':
       return readOnlyError(path, 'its file system or device is read-only', cause);
     default:

@@ -17,9 +17,16 @@ export class PartitionWindow implements BlockDevice {
     const unit = device.logicalBlockSize;
     const whole = (value: number): boolean => Number.isSafeInteger(value) && value >= 0 && value % unit === 0;
     if (!whole(start) || !whole(size) || start + size > device.size) {
-      throw new UsageError('DEVICE_WINDOW', 'EINVAL', `${device.name}: no window of ${size} bytes at byte ${start}: it must be whole blocks of ${unit} inside the ${device.size} bytes of the device`, {
-        device: device.name, start, size,
-      });
+      throw new UsageError(
+        'DEVICE_WINDOW',
+        'EINVAL',
+        `${device.name}: no window of ${size} bytes at byte ${start}: it must be whole blocks of ${unit} inside its ${device.size} bytes`,
+        {
+          device: device.name,
+          start,
+          size,
+        },
+      );
     }
     this.device = device;
     this.start = start;

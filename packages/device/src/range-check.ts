@@ -6,14 +6,27 @@ import { IoError } from './errors.js';
 export function checkRange(device: BlockDevice, offset: number, length: number): void {
   const unit = device.logicalBlockSize;
   if (offset % unit !== 0 || length % unit !== 0) {
-    throw new IoError('DEVICE_UNALIGNED', `${device.name}: request at byte ${offset} of ${length} bytes is not in whole blocks of ${unit}`, { device: device.name, offset, length }, undefined, 'EINVAL');
+    throw new IoError(
+      'DEVICE_UNALIGNED',
+      `${device.name}: request at byte ${offset} of ${length} bytes is not in whole blocks of ${unit}`,
+      { device: device.name, offset, length },
+      undefined,
+      'EINVAL',
+    );
   }
   if (!Number.isSafeInteger(offset) || offset < 0 || length < 0 || offset + length > device.size) {
-    throw new IoError('DEVICE_RANGE', `${device.name}: request at byte ${offset} of ${length} bytes is outside the device (${device.size} bytes)`, { device: device.name, offset, length }, undefined, 'EINVAL');
+    throw new IoError(
+      'DEVICE_RANGE',
+      `${device.name}: request at byte ${offset} of ${length} bytes is outside the device (${device.size} bytes)`,
+      { device: device.name, offset, length },
+      undefined,
+      'EINVAL',
+    );
   }
 }
 
 /** Throws DEVICE_READ_ONLY if the device was opened for reading. */
 export function checkWritable(device: BlockDevice): void {
-  if (device.readOnly) throw new IoError('DEVICE_READ_ONLY', `${device.name} was opened read-only`, { device: device.name }, undefined, 'EROFS');
+  if (device.readOnly)
+    throw new IoError('DEVICE_READ_ONLY', `${device.name} was opened read-only`, { device: device.name }, undefined, 'EROFS');
 }

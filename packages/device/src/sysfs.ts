@@ -68,13 +68,20 @@ export function blockDeviceFacts(number: DeviceNumber, sysfs = SYSFS): BlockDevi
   try {
     dir = realpathSync(join(sysfs, 'dev/block', label));
   } catch (cause) {
-    throw new IoError('DEVICE_NO_SYSFS', `block device ${label} is not in ${sysfs}/dev/block: is sysfs mounted, and the device still attached?`, { ...number }, cause, 'ENODEV');
+    throw new IoError(
+      'DEVICE_NO_SYSFS',
+      `block device ${label} is not in ${sysfs}/dev/block: is sysfs mounted, and the device still attached?`,
+      { ...number },
+      cause,
+      'ENODEV',
+    );
   }
   const isPartition = text(dir, 'partition') !== undefined;
   const diskDir = isPartition ? dirname(dir) : dir;
   const queue = join(diskDir, 'queue');
   const sectors = integer(dir, 'size');
-  if (sectors === undefined) throw new IoError('DEVICE_NO_SYSFS', `block device ${label}: ${dir}/size cannot be read`, { ...number }, undefined, 'ENODEV');
+  if (sectors === undefined)
+    throw new IoError('DEVICE_NO_SYSFS', `block device ${label}: ${dir}/size cannot be read`, { ...number }, undefined, 'ENODEV');
   const logicalBlockSize = integer(queue, 'logical_block_size') ?? 512;
   return {
     ...number,

@@ -54,7 +54,8 @@ describe('AlignedPool', () => {
     pool.release(view);
     expect(() => pool.release(view)).toThrow(expect.objectContaining({ code: 'DEVICE_POOL_FOREIGN' }));
     expect(() => pool.release(pool.acquire(4096).subarray(0, 512))).toThrow(expect.objectContaining({ code: 'DEVICE_POOL_FOREIGN' }));
-    for (const length of [0, -1, Number.NaN, 2 ** 31]) expect(() => pool.acquire(length)).toThrow(expect.objectContaining({ code: 'DEVICE_POOL_LENGTH' }));
+    for (const length of [0, -1, Number.NaN, 2 ** 31])
+      expect(() => pool.acquire(length)).toThrow(expect.objectContaining({ code: 'DEVICE_POOL_LENGTH' }));
   });
 
   it('is taken by O_DIRECT as it is', () => {

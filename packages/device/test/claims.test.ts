@@ -23,10 +23,15 @@ describe('refuseMounted', () => {
     const sysfs = layOut(tempDir(cleanup));
     const disk = blockDeviceFacts({ major: 8, minor: 0 }, sysfs);
     const partition = blockDeviceFacts({ major: 8, minor: 1 }, sysfs);
-    const refusal = (message: RegExp): unknown => expect.objectContaining({ code: 'DEVICE_MOUNTED', errno: 'EBUSY', message: matching(message) });
-    expect(() => refuseMounted('/dev/sda', disk, line('8:0', '/mnt'))).toThrow(refusal(/\/dev\/sda is in use: it is mounted on \/mnt \(ocfs2\).*umount \/mnt/));
+    const refusal = (message: RegExp): unknown =>
+      expect.objectContaining({ code: 'DEVICE_MOUNTED', errno: 'EBUSY', message: matching(message) });
+    expect(() => refuseMounted('/dev/sda', disk, line('8:0', '/mnt'))).toThrow(
+      refusal(/\/dev\/sda is in use: it is mounted on \/mnt \(ocfs2\).*umount \/mnt/),
+    );
     expect(() => refuseMounted('/dev/sda', disk, line('8:1', '/boot'))).toThrow(refusal(/its partition sda1 is mounted on \/boot/));
-    expect(() => refuseMounted('/dev/sda1', partition, line('8:0', '/mnt'))).toThrow(refusal(/the disk that it is a partition of is mounted/));
+    expect(() => refuseMounted('/dev/sda1', partition, line('8:0', '/mnt'))).toThrow(
+      refusal(/the disk that it is a partition of is mounted/),
+    );
     expect(() => refuseMounted('/dev/sda', disk, line('8:2', '/mnt'))).not.toThrow();
   });
 });
@@ -34,16 +39,30 @@ describe('refuseMounted', () => {
 describe('refuseHeld', () => {
   it('sends the user from a path to its multipath map', () => {
     const sysfs = layOut(tempDir(cleanup));
-    const held = (path: string, minor: number): (() => void) => () => refuseHeld(path, blockDeviceFacts({ major: 8, minor }, sysfs), sysfs);
-    expect(held('/dev/sda', 0)).toThrow(expect.objectContaining({ code: 'DEVICE_HELD', message: matching(/one path of the multipath map mpatha\. Use \/dev\/mapper\/mpatha$/) }));
-    expect(held('/dev/sda1', 1)).toThrow(expect.objectContaining({ code: 'DEVICE_HELD', message: matching(/the disk that it is a partition of is one path/) }));
+    const held =
+      (path: string, minor: number): (() => void) =>
+      () =>
+        refuseHeld(path, blockDeviceFacts({ major: 8, minor }, sysfs), sysfs);
+    expect(held('/dev/sda', 0)).toThrow(
+      expect.objectContaining({
+        code: 'DEVICE_HELD',
+        message: matching(/one path of the multipath map mpatha\. Use \/dev\/mapper\/mpatha$/),
+      }),
+    );
+    expect(held('/dev/sda1', 1)).toThrow(
+      expect.objectContaining({ code: 'DEVICE_HELD', message: matching(/the disk that it is a partition of is one path/) }),
+    );
     expect(() => refuseHeld('/dev/mapper/mpatha', blockDeviceFacts({ major: 253, minor: 0 }, sysfs), sysfs)).not.toThrow();
   });
 
   it('names other holders too', () => {
     const sysfs = layOut(tempDir(cleanup), { name: 'vg-lv', uuid: 'LVM-abc' });
     expect(() => refuseHeld('/dev/sda', blockDeviceFacts({ major: 8, minor: 0 }, sysfs), sysfs)).toThrow(
-      expect.objectContaining({ code: 'DEVICE_HELD', message: matching(/part of \/dev\/mapper\/vg-lv \(LVM\)/), fields: having({ holder: 'vg-lv', kernelName: 'dm-0' }) }),
+      expect.objectContaining({
+        code: 'DEVICE_HELD',
+        message: matching(/part of \/dev\/mapper\/vg-lv \(LVM\)/),
+        fields: having({ holder: 'vg-lv', kernelName: 'dm-0' }),
+      }),
     );
   });
 });

@@ -52,7 +52,11 @@ describe('FileDevice', () => {
     const path = image(1 << 20);
     const device = await opened(path);
     truncateSync(path, 4096);
-    await expect(device.read(8192, new Uint8Array(4096))).rejects.toMatchObject({ code: 'DEVICE_SHORT', errno: 'EIO', fields: { offset: 8192, length: 4096 } });
+    await expect(device.read(8192, new Uint8Array(4096))).rejects.toMatchObject({
+      code: 'DEVICE_SHORT',
+      errno: 'EIO',
+      fields: { offset: 8192, length: 4096 },
+    });
     expect(() => device.readSync(8192, new Uint8Array(4096))).toThrow(expect.objectContaining({ code: 'DEVICE_SHORT' }));
     await device.write(0, new Uint8Array(4096));
     expect(device.pool.inUse).toBe(0);
@@ -76,7 +80,16 @@ describe('FileDevice', () => {
     const real = await opened(path);
     await real.write(0, filled(16 << 20, 5));
     // The descriptor's own facts are wrong on purpose: blkdiscard refuses a file, as it would refuse an unable device.
-    const device = new FileDevice({ fd: real.fd, name: path, kind: 'block', direct: true, size: real.size, logicalBlockSize: 512, readOnly: false, canDiscard: true });
+    const device = new FileDevice({
+      fd: real.fd,
+      name: path,
+      kind: 'block',
+      direct: true,
+      size: real.size,
+      logicalBlockSize: 512,
+      readOnly: false,
+      canDiscard: true,
+    });
     await device.writeZeroes(0, 8 << 20);
     await device.discard(8 << 20, 4 << 20);
     expect(device.canDiscard).toBe(false);
@@ -90,8 +103,22 @@ describe('FileDevice', () => {
     const path = image(1 << 20);
     const reader = await opened(path, {});
     // A writable face on a descriptor opened for reading: the kernel answers EBADF.
-    const device = new FileDevice({ fd: reader.fd, name: path, kind: 'file', direct: true, size: 1 << 20, logicalBlockSize: 512, readOnly: false, canDiscard: false });
-    const expected = { kind: 'io', code: 'DEVICE_WRITE', errno: 'EBADF', fields: { device: path, offset: 4096, length: 512, errno: 'EBADF' } };
+    const device = new FileDevice({
+      fd: reader.fd,
+      name: path,
+      kind: 'file',
+      direct: true,
+      size: 1 << 20,
+      logicalBlockSize: 512,
+      readOnly: false,
+      canDiscard: false,
+    });
+    const expected = {
+      kind: 'io',
+      code: 'DEVICE_WRITE',
+      errno: 'EBADF',
+      fields: { device: path, offset: 4096, length: 512, errno: 'EBADF' },
+    };
     await expect(device.write(4096, new Uint8Array(512))).rejects.toMatchObject(expected);
     expect(() => device.writeSync(4096, new Uint8Array(512))).toThrow(expect.objectContaining({ code: 'DEVICE_WRITE' }));
     expect(device.pool.inUse).toBe(0);

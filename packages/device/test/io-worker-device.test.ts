@@ -1,5 +1,14 @@
 // From the built package: the device starts its thread from a file beside its own.
-import { FileDevice, IoWorkerDevice, MemoryDevice, PartitionWindow, alignedMemory, openDevice, openIoWorkerDevice, writeMany } from '@lunfs/device';
+import {
+  FileDevice,
+  IoWorkerDevice,
+  MemoryDevice,
+  PartitionWindow,
+  alignedMemory,
+  openDevice,
+  openIoWorkerDevice,
+  writeMany,
+} from '@lunfs/device';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
@@ -72,7 +81,11 @@ describe('IoWorkerDevice', () => {
   it('reports errors as FileDevice does, and goes on', async () => {
     const { device, path } = await opened(1 << 20);
     truncateSync(path, 65536);
-    const outcomes = await Promise.allSettled([device.write(0, filled(512, 1)), device.read(131072, new Uint8Array(4096)), device.read(0, new Uint8Array(512))]);
+    const outcomes = await Promise.allSettled([
+      device.write(0, filled(512, 1)),
+      device.read(131072, new Uint8Array(4096)),
+      device.read(0, new Uint8Array(512)),
+    ]);
     expect(outcomes.map((o) => o.status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
     expect((outcomes[1] as PromiseRejectedResult).reason).toMatchObject({ code: 'DEVICE_SHORT', fields: { offset: 131072, length: 4096 } });
     await expect(device.read(1, new Uint8Array(512))).rejects.toMatchObject({ code: 'DEVICE_UNALIGNED' });
@@ -88,15 +101,29 @@ describe('IoWorkerDevice', () => {
     Object.defineProperty(file, 'readOnly', { value: false }); // the descriptor is not writable: the kernel answers EBADF
     const device = new IoWorkerDevice(file);
     cleanup.add(() => device.close());
-    await expect(device.write(4096, filled(512, 1))).rejects.toMatchObject({ code: 'DEVICE_WRITE', errno: 'EBADF', fields: { device: path, offset: 4096, length: 512, errno: 'EBADF' } });
+    await expect(device.write(4096, filled(512, 1))).rejects.toMatchObject({
+      code: 'DEVICE_WRITE',
+      errno: 'EBADF',
+      fields: { device: path, offset: 4096, length: 512, errno: 'EBADF' },
+    });
   });
 
   it('fails every request by name once its thread has ended, rather than wait for ever', async () => {
     // No descriptor at all is not the device's failure but a bug of the caller: the thread ends on it.
-    const file = new FileDevice({ fd: -1, name: 'nothing', kind: 'file', direct: true, size: 1 << 20, logicalBlockSize: 512, readOnly: false, canDiscard: false });
+    const file = new FileDevice({
+      fd: -1,
+      name: 'nothing',
+      kind: 'file',
+      direct: true,
+      size: 1 << 20,
+      logicalBlockSize: 512,
+      readOnly: false,
+      canDiscard: false,
+    });
     const device = new IoWorkerDevice(file);
     const requests = [device.flush(), device.write(0, filled(512, 1)), device.read(0, device.pool.acquire(4096))];
-    for (const outcome of await Promise.allSettled(requests)) expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'DEVICE_WORKER', errno: 'EIO' } });
+    for (const outcome of await Promise.allSettled(requests))
+      expect(outcome).toMatchObject({ status: 'rejected', reason: { code: 'DEVICE_WORKER', errno: 'EIO' } });
     await expect(device.read(0, new Uint8Array(512))).rejects.toMatchObject({ code: 'DEVICE_WORKER' });
   });
 

@@ -17,7 +17,11 @@ describe('MemoryDevice', () => {
   it('refuses unaligned, outside and read-only requests by name', async () => {
     const device = new MemoryDevice({ size: 1 << 20, logicalBlockSize: 4096 });
     const bytes = new Uint8Array(4096);
-    await expect(device.read(512, bytes)).rejects.toMatchObject({ code: 'DEVICE_UNALIGNED', errno: 'EINVAL', fields: { offset: 512, length: 4096 } });
+    await expect(device.read(512, bytes)).rejects.toMatchObject({
+      code: 'DEVICE_UNALIGNED',
+      errno: 'EINVAL',
+      fields: { offset: 512, length: 4096 },
+    });
     await expect(device.write(0, bytes.subarray(1))).rejects.toMatchObject({ code: 'DEVICE_UNALIGNED' });
     await expect(device.read(Number.NaN, bytes)).rejects.toMatchObject({ code: 'DEVICE_UNALIGNED' });
     await expect(device.read(1 << 20, bytes)).rejects.toMatchObject({ code: 'DEVICE_RANGE' });

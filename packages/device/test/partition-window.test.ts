@@ -30,7 +30,13 @@ describe('PartitionWindow', () => {
 
   it('must be whole blocks inside the device', () => {
     const disk = new MemoryDevice({ size: 1 << 20, logicalBlockSize: 4096 });
-    for (const [start, size] of [[512, 4096], [0, 512], [-4096, 8192], [4096, 1 << 20], [Number.NaN, 4096]]) {
+    for (const [start, size] of [
+      [512, 4096],
+      [0, 512],
+      [-4096, 8192],
+      [4096, 1 << 20],
+      [Number.NaN, 4096],
+    ]) {
       expect(() => new PartitionWindow(disk, start, size)).toThrow(expect.objectContaining({ code: 'DEVICE_WINDOW' }));
     }
   });

@@ -21,20 +21,45 @@ describe('blockDeviceFacts', () => {
   it('reads a LUN below a multipath map, its partition and the map', () => {
     const sysfs = layOut(tempDir(cleanup));
     expect(blockDeviceFacts({ major: 8, minor: 0 }, sysfs)).toEqual({
-      major: 8, minor: 0, kernelName: 'sda', size: 2048 * 512, readOnly: false, logicalBlockSize: 4096, physicalBlockSize: 4096, rotational: true,
-      discardGranularity: 4096, discardMaxBytes: 1 << 20, writeZeroesMaxBytes: 0, model: 'VENDOR LUN 9000', mapper: undefined, backingFile: undefined,
-      holders: [{ kernelName: 'dm-0', mapper: { name: 'mpatha', uuid: 'mpath-3600' } }], disk: undefined,
+      major: 8,
+      minor: 0,
+      kernelName: 'sda',
+      size: 2048 * 512,
+      readOnly: false,
+      logicalBlockSize: 4096,
+      physicalBlockSize: 4096,
+      rotational: true,
+      discardGranularity: 4096,
+      discardMaxBytes: 1 << 20,
+      writeZeroesMaxBytes: 0,
+      model: 'VENDOR LUN 9000',
+      mapper: undefined,
+      backingFile: undefined,
+      holders: [{ kernelName: 'dm-0', mapper: { name: 'mpatha', uuid: 'mpath-3600' } }],
+      disk: undefined,
       partitions: [{ major: 8, minor: 1, kernelName: 'sda1' }],
     });
     expect(blockDeviceFacts({ major: 8, minor: 1 }, sysfs)).toMatchObject({
-      kernelName: 'sda1', size: 1024 * 512, logicalBlockSize: 4096, disk: { major: 8, minor: 0 }, holders: [], partitions: [], model: 'VENDOR LUN 9000',
+      kernelName: 'sda1',
+      size: 1024 * 512,
+      logicalBlockSize: 4096,
+      disk: { major: 8, minor: 0 },
+      holders: [],
+      partitions: [],
+      model: 'VENDOR LUN 9000',
     });
-    expect(blockDeviceFacts({ major: 253, minor: 0 }, sysfs)).toMatchObject({ mapper: { name: 'mpatha', uuid: 'mpath-3600' }, discardMaxBytes: 0, logicalBlockSize: 512 });
+    expect(blockDeviceFacts({ major: 253, minor: 0 }, sysfs)).toMatchObject({
+      mapper: { name: 'mpatha', uuid: 'mpath-3600' },
+      discardMaxBytes: 0,
+      logicalBlockSize: 512,
+    });
   });
 
   it('says so when sysfs knows nothing, or not the size', () => {
     const sysfs = tempDir(cleanup);
-    expect(() => blockDeviceFacts({ major: 8, minor: 0 }, sysfs)).toThrow(expect.objectContaining({ code: 'DEVICE_NO_SYSFS', errno: 'ENODEV' }));
+    expect(() => blockDeviceFacts({ major: 8, minor: 0 }, sysfs)).toThrow(
+      expect.objectContaining({ code: 'DEVICE_NO_SYSFS', errno: 'ENODEV' }),
+    );
     mkdirSync(join(sysfs, 'devices/odd'), { recursive: true });
     mkdirSync(join(sysfs, 'dev/block'), { recursive: true });
     symlinkSync('../../devices/odd', join(sysfs, 'dev/block/8:0'));
@@ -46,7 +71,12 @@ describe('blockDeviceFacts', () => {
 describe('loopDevicesOf', () => {
   it('finds the loop devices of a file', () => {
     const sysfs = tempDir(cleanup);
-    for (const [name, file] of [['loop0', '/a'], ['loop1', '/b'], ['loop2', '/a'], ['sda', '/a']]) {
+    for (const [name, file] of [
+      ['loop0', '/a'],
+      ['loop1', '/b'],
+      ['loop2', '/a'],
+      ['sda', '/a'],
+    ]) {
       const path = join(sysfs, 'block', name, 'loop/backing_file');
       mkdirSync(dirname(path), { recursive: true });
       writeFileSync(path, `${file}\n`);

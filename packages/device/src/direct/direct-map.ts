@@ -45,7 +45,9 @@ export class DirectMap {
     // Runs lo..hi-1 touch or overlap the new fact: keep what they say outside it, join where physically adjacent.
     const parts: number[] = [];
     for (let i = lo; i < hi; i++) {
-      const f = this.#from[i], t = this.#to[i], d = this.#device[i];
+      const f = this.#from[i],
+        t = this.#to[i],
+        d = this.#device[i];
       if (d - f === dev - from) {
         const start = Math.min(f, from);
         dev -= from - start;
@@ -54,13 +56,20 @@ export class DirectMap {
       }
     }
     for (let i = lo; i < hi; i++) {
-      const f = this.#from[i], t = this.#to[i], d = this.#device[i];
+      const f = this.#from[i],
+        t = this.#to[i],
+        d = this.#device[i];
       if (f < from) parts.push(f, Math.min(t, from), d);
     }
     parts.push(from, to, dev);
     for (let i = lo; i < hi; i++) {
-      const f = this.#from[i], t = this.#to[i], d = this.#device[i];
-      if (t > to) { const s = Math.max(f, to); parts.push(s, t, d + (s - f)); }
+      const f = this.#from[i],
+        t = this.#to[i],
+        d = this.#device[i];
+      if (t > to) {
+        const s = Math.max(f, to);
+        parts.push(s, t, d + (s - f));
+      }
     }
     this.#splice(lo, hi, parts);
   }
@@ -76,7 +85,8 @@ export class DirectMap {
 
   /** First index whose `from` is >= value. */
   #lower(value: number): number {
-    let lo = 0, hi = this.count;
+    let lo = 0,
+      hi = this.count;
     while (lo < hi) {
       const mid = (lo + hi) >>> 1;
       if (this.#from[mid] < value) lo = mid + 1;
@@ -90,8 +100,14 @@ export class DirectMap {
     const count = this.count - (hi - lo) + n;
     if (count > this.#from.length) {
       const size = Math.max(count, this.#from.length * 2);
-      const grow = (a: Float64Array) => { const b = new Float64Array(size); b.set(a); return b; };
-      this.#from = grow(this.#from); this.#to = grow(this.#to); this.#device = grow(this.#device);
+      const grow = (a: Float64Array) => {
+        const b = new Float64Array(size);
+        b.set(a);
+        return b;
+      };
+      this.#from = grow(this.#from);
+      this.#to = grow(this.#to);
+      this.#device = grow(this.#device);
     }
     for (const a of [this.#from, this.#to, this.#device]) a.copyWithin(lo + n, hi, this.count);
     for (let k = 0; k < n; k++) {

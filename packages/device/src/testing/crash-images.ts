@@ -46,7 +46,11 @@ export function* prefixImages(recording: RecordingDevice, select: PointFilter = 
  * Images with reordering: at every point, `perPoint` draws of what survived of the changes not covered by a flush.
  * The seed of each image is drawn from `random`; `crashImage` rebuilds one from its point and seed.
  */
-export function* reorderedImages(recording: RecordingDevice, random: Random, options: { perPoint?: number; select?: PointFilter } = {}): Generator<CrashImage> {
+export function* reorderedImages(
+  recording: RecordingDevice,
+  random: Random,
+  options: { perPoint?: number; select?: PointFilter } = {},
+): Generator<CrashImage> {
   const walk = new DurableWalk(recording);
   const select = options.select ?? (() => true);
   for (let point = 0; point <= recording.log.length; point++) {
@@ -107,6 +111,7 @@ class DurableWalk {
 }
 
 function begin(recording: RecordingDevice): { base: MemoryDevice; log: RecordingDevice['log'] } {
-  if (!recording.base) throw new UsageError('DEVICE_NO_BASE', 'EINVAL', `${recording.name}: crash images need a recording over a MemoryDevice`);
+  if (!recording.base)
+    throw new UsageError('DEVICE_NO_BASE', 'EINVAL', `${recording.name}: crash images need a recording over a MemoryDevice`);
   return { base: recording.base, log: recording.log };
 }

@@ -178,12 +178,17 @@ export class FaultyDevice implements BlockDevice {
     const latency = this.#options.latency?.(operation, length, this.#random) ?? 0;
     if (latency > 0) await this.#options.clock?.sleep(latency);
     if (cycle !== this.#powerCycle) {
-      throw new IoError('DEVICE_CRASHED', `${this.name}: power failed during ${operation} of ${length} bytes at byte ${offset}`, { device: this.name, offset, length });
+      throw new IoError('DEVICE_CRASHED', `${this.name}: power failed during ${operation} of ${length} bytes at byte ${offset}`, {
+        device: this.name,
+        offset,
+        length,
+      });
     }
     for (const rule of this.#rules) {
       if (rule.operations && !rule.operations.includes(operation)) continue;
       if (rule.range && !(offset < rule.range[1] && offset + length > rule.range[0])) continue;
-      if (rule.seen++ < (rule.after ?? 0) || rule.failed >= (rule.times ?? Infinity) || !this.#random.chance(rule.probability ?? 1)) continue;
+      if (rule.seen++ < (rule.after ?? 0) || rule.failed >= (rule.times ?? Infinity) || !this.#random.chance(rule.probability ?? 1))
+        continue;
       rule.failed++;
       throw ioError(this.name, operation, offset, length, rule.errno ?? 'EIO');
     }

@@ -15,7 +15,8 @@ class Model {
   }
   get runs(): number {
     let runs = 0;
-    for (let i = 0; i < 600; i++) if (this.device[i] >= 0 && (i === 0 || this.device[i - 1] < 0 || this.device[i] !== this.device[i - 1] + 1)) runs++;
+    for (let i = 0; i < 600; i++)
+      if (this.device[i] >= 0 && (i === 0 || this.device[i - 1] < 0 || this.device[i] !== this.device[i - 1] + 1)) runs++;
     return runs;
   }
 }
@@ -66,7 +67,9 @@ describe('DirectMap', () => {
         for (let i = 0; i < 20; i++) {
           const at = random.int(600);
           if (map.find(at) !== model.device[at] || map.available(at) !== model.available(at)) {
-            expect.fail(`seed ${seed} step ${step} at ${at}: ${map.find(at)}+${map.available(at)}, model ${model.device[at]}+${model.available(at)}`);
+            expect.fail(
+              `seed ${seed} step ${step} at ${at}: ${map.find(at)}+${map.available(at)}, model ${model.device[at]}+${model.available(at)}`,
+            );
           }
         }
         expect(map.count, `seed ${seed} step ${step}: joined wherever possible`).toBe(model.runs);
@@ -79,6 +82,7 @@ describe('DirectMap', () => {
     const order = new Random(9).shuffle(Array.from({ length: 5000 }, (_, i) => i));
     for (const i of order) map.add(i * 8192, 4096, i * 4096);
     expect(map.count).toBe(5000);
-    for (const i of order) expect([map.find(i * 8192 + 5), map.available(i * 8192 + 5), map.find(i * 8192 + 4096)]).toEqual([i * 4096 + 5, 4091, -1]);
+    for (const i of order)
+      expect([map.find(i * 8192 + 5), map.available(i * 8192 + 5), map.find(i * 8192 + 4096)]).toEqual([i * 4096 + 5, 4091, -1]);
   });
 });

@@ -27,7 +27,13 @@ const code = `
 it('two workers and an owner that recalls 300 times never overlap', async () => {
   const gate = new Gate();
   const shared = new Int32Array(new SharedArrayBuffer(64));
-  const workers = [0, 1].map((me) => new Worker(code, { eval: true, workerData: { built: import.meta.resolve('@lunfs/device'), memory: gate.memory, cells: shared.buffer, me } }));
+  const workers = [0, 1].map(
+    (me) =>
+      new Worker(code, {
+        eval: true,
+        workerData: { built: import.meta.resolve('@lunfs/device'), memory: gate.memory, cells: shared.buffer, me },
+      }),
+  );
   try {
     while ([0, 1].some((me) => Atomics.load(shared, ENTERED + me) === 0)) await new Promise((resolve) => setTimeout(resolve, 5));
     for (let i = 1; i <= 300; i++) {

@@ -114,7 +114,10 @@ describe('Gate, in shared memory', () => {
     expect(gate.enter(1, 0, true)).toBe(true);
     expect(gate.enter(1, 0, false)).toBe(true);
     let recalled = false;
-    const recall = gate.recall().then((epoch) => { recalled = true; return epoch; });
+    const recall = gate.recall().then((epoch) => {
+      recalled = true;
+      return epoch;
+    });
     expect(gate.enter(1, 0, false)).toBe(false);
     gate.leave();
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -42,7 +42,10 @@ describe('openDevice on a block device', () => {
 
   it('uses larger logical blocks when asked, never smaller', async () => {
     const { loop } = await lun(4 << 20, 4096);
-    await expect(openDevice(loop, { logicalBlockSize: 512 })).rejects.toMatchObject({ code: 'DEVICE_BLOCK_SIZE', fields: { deviceBlockSize: 4096 } });
+    await expect(openDevice(loop, { logicalBlockSize: 512 })).rejects.toMatchObject({
+      code: 'DEVICE_BLOCK_SIZE',
+      fields: { deviceBlockSize: 4096 },
+    });
     const small = await lun(4 << 20);
     expect((await opened(small.loop, { logicalBlockSize: 4096 })).logicalBlockSize).toBe(4096);
   });
@@ -66,7 +69,11 @@ describe('openDevice on a block device', () => {
   it('lets one writer in, names it, lets readers look', async () => {
     const { loop } = await lun(4 << 20);
     const writer = await opened(loop, { write: true });
-    await expect(openDevice(loop, { write: true })).rejects.toMatchObject({ code: 'DEVICE_BUSY', errno: 'EBUSY', message: containing(`this process (${process.pid})`) });
+    await expect(openDevice(loop, { write: true })).rejects.toMatchObject({
+      code: 'DEVICE_BUSY',
+      errno: 'EBUSY',
+      message: containing(`this process (${process.pid})`),
+    });
     await opened(loop);
     await opened(loop, { write: true, exclusive: false });
     await writer.close();
@@ -78,7 +85,10 @@ describe('openDevice on a block device', () => {
     await must('mke2fs', ['-q', '-t', 'ext2', loop]);
     const dir = await mounted(loop);
     for (const exclusive of [true, false]) {
-      await expect(openDevice(loop, { write: true, exclusive })).rejects.toMatchObject({ code: 'DEVICE_MOUNTED', message: containing(`mounted on ${dir} (ext2)`) });
+      await expect(openDevice(loop, { write: true, exclusive })).rejects.toMatchObject({
+        code: 'DEVICE_MOUNTED',
+        message: containing(`mounted on ${dir} (ext2)`),
+      });
     }
     await opened(loop);
   });
@@ -103,8 +113,14 @@ describe('openDevice on a block device', () => {
     await must('mount', [partition, dir]);
     unmount.add(async () => void (await must('umount', [dir])));
     cleanup.add(() => unmount.run());
-    await expect(openDevice(loop, { write: true })).rejects.toMatchObject({ code: 'DEVICE_MOUNTED', message: containing(`its partition ${partition.slice(5)} is mounted on ${dir}`) });
-    await expect(openDevice(partition, { write: true })).rejects.toMatchObject({ code: 'DEVICE_MOUNTED', message: containing(`it is mounted on ${dir}`) });
+    await expect(openDevice(loop, { write: true })).rejects.toMatchObject({
+      code: 'DEVICE_MOUNTED',
+      message: containing(`its partition ${partition.slice(5)} is mounted on ${dir}`),
+    });
+    await expect(openDevice(partition, { write: true })).rejects.toMatchObject({
+      code: 'DEVICE_MOUNTED',
+      message: containing(`it is mounted on ${dir}`),
+    });
     await unmount.run();
     const window = await openDevice(partition, { write: true });
     expect(window).toMatchObject({ size: 12 << 20, logicalBlockSize: 512, canDiscard: true });
@@ -157,7 +173,11 @@ describe('openDevice on a block device', () => {
     await must('mke2fs', ['-q', '-t', 'ext2', loop]);
     const path = sparseFile(join(await mounted(loop), 'image'), 1 << 20);
     await must('chattr', ['+i', path]); // even root may not write it
-    await expect(openDevice(path, { write: true })).rejects.toMatchObject({ code: 'DEVICE_DENIED', errno: 'EACCES', message: containing('no permission to write') });
+    await expect(openDevice(path, { write: true })).rejects.toMatchObject({
+      code: 'DEVICE_DENIED',
+      errno: 'EACCES',
+      message: containing('no permission to write'),
+    });
     await opened(path);
   });
 });

@@ -80,10 +80,21 @@ async function step(state: State, index: number, program: Program): Promise<void
   const steps: Steps = {
     load: (cell) => perform(() => cells[cell]),
     store: (cell, value) => void perform(() => (cells[cell] = value)),
-    add: (cell, value) => perform(() => { cells[cell] += value; return cells[cell] - value; }),
-    notify: (cell) => void perform(() => { for (const other of threads) if (other.waitsOn === cell) other.waitsOn = -1; return 0; }),
+    add: (cell, value) =>
+      perform(() => {
+        cells[cell] += value;
+        return cells[cell] - value;
+      }),
+    notify: (cell) =>
+      void perform(() => {
+        for (const other of threads) if (other.waitsOn === cell) other.waitsOn = -1;
+        return 0;
+      }),
     wait: async (cell, value) => {
-      perform(() => { if (cells[cell] === value) thread.waitsOn = cell; return 0; });
+      perform(() => {
+        if (cells[cell] === value) thread.waitsOn = cell;
+        return 0;
+      });
       if (thread.waitsOn >= 0) throw new Suspend();
     },
     deadline: () => Number.POSITIVE_INFINITY,

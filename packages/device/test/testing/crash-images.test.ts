@@ -135,7 +135,8 @@ describe('reorderedImages', () => {
     const device = await recorded();
     for (let value = 1; value <= 6; value++) await device.write(0, filled(BLOCK, value));
     const ends = new Set<number>();
-    for (const image of reorderedImages(device, new Random(2), { perPoint: 300, select: (point) => point === 6 })) ends.add((await firsts(image.device, 1))[0]);
+    for (const image of reorderedImages(device, new Random(2), { perPoint: 300, select: (point) => point === 6 }))
+      ends.add((await firsts(image.device, 1))[0]);
     expect([...ends].sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 0xaa]);
   });
 

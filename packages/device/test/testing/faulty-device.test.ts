@@ -57,7 +57,10 @@ describe('FaultyDevice', () => {
       device.fail({ operations: ['write'], probability: 0.3 });
       let story = '';
       for (let i = 0; i < 60; i++) {
-        story += await device.write((i % 50) * BLOCK, filled(4 * BLOCK, i + 1)).then(() => 'w', () => 'E');
+        story += await device.write((i % 50) * BLOCK, filled(4 * BLOCK, i + 1)).then(
+          () => 'w',
+          () => 'E',
+        );
         if (i % 20 === 19) device.crash();
       }
       return [story, await contentOf(device)];
