@@ -44,7 +44,6 @@ interface StreamHandle {
   reading?: boolean;
   readStop?(): void;
   setBlocking?(on: boolean): number;
-  useUserBuffer?(buffer: Uint8Array): void;
 }
 
 export class Connection {
@@ -276,7 +275,7 @@ function keepOpen(socket: net.Socket): () => void {
 
 function canHandOver(handle: StreamHandle | null): handle is Required<StreamHandle> {
   return handle !== null && typeof handle.fd === 'number' && handle.fd >= 0 && typeof handle.readStop === 'function'
-    && typeof handle.setBlocking === 'function' && typeof handle.useUserBuffer === 'function';
+    && typeof handle.setBlocking === 'function';
 }
 
 /**

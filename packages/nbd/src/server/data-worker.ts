@@ -18,7 +18,7 @@ import type { Agreed } from '../request.js';
 import { Control } from './control.js';
 import type { OwnerReply, OwnerRequest } from './owner.js';
 import { Replies } from './replies.js';
-import { RECEIVE_BYTES, Slots, type ConnectionMemory } from './slots.js';
+import { LANDING_BYTES, RECEIVE_BYTES, Slots, type ConnectionMemory } from './slots.js';
 import { Transmission } from './transmission.js';
 
 export interface DataWorkerStart {
@@ -39,7 +39,6 @@ export type FromWorker = { readonly taken: true } | { readonly request: OwnerReq
 /** Undocumented, there since Node 6; the main thread checks for them before it starts a worker. */
 interface StreamHandle {
   setBlocking(on: boolean): number;
-  useUserBuffer(buffer: Uint8Array): void;
 }
 
 /** Batches of one request after which the connection counts as quiet. */
@@ -55,7 +54,9 @@ const slots = new Slots(start.memory);
 const { heap } = slots;
 let single = 0;
 let quietRequested = false;
-let ready = false;
+/** The handle's next bytes arrive in the landing area: it was given that when reading stopped. */
+let landing = true;
+let landingBytes = LANDING_BYTES;
 
 const socket = new net.Socket({
   fd: start.fd,
@@ -63,8 +64,7 @@ const socket = new net.Socket({
   writable: true,
   allowHalfOpen: true,
   manualStart: true,
-  // The first call comes from the constructor.
-  onread: { buffer: () => (ready ? window() : heap.subarray(0, RECEIVE_BYTES)), callback: onRead },
+  onread: { buffer: nextBuffer, callback: onRead },
 } as net.SocketConstructorOpts);
 main.postMessage({ taken: true } satisfies FromWorker);
 const handle = (socket as unknown as { _handle: StreamHandle })._handle;
@@ -92,7 +92,12 @@ const transmission: Transmission = new Transmission({
   },
 });
 
-function window(): Uint8Array {
+/**
+ * Where the handle puts what it reads next. It asks right after each read, also when reading stops there, and keeps the
+ * answer until it reads again; the window may have moved by then, the landing area has not.
+ */
+function nextBuffer(): Uint8Array {
+  if (landing) return heap.subarray(RECEIVE_BYTES, RECEIVE_BYTES + landingBytes);
   const from = transmission.windowStart;
   return heap.subarray(from, from + transmission.windowLength);
 }
@@ -101,17 +106,18 @@ function window(): Uint8Array {
 function onRead(bytes: number): boolean {
   if (transmission.over) return true;
   const idle = slots.busy === 0;
-  transmission.received(bytes);
+  if (landing) transmission.receivedAt(RECEIVE_BYTES, bytes);
+  else transmission.received(bytes);
   if (transmission.batch > 0) single = idle && transmission.batch === 1 ? single + 1 : 0;
   quietRequested = single >= QUIET_AFTER && transmission.atRest;
-  return !transmission.blocked && !quietRequested;
+  // What still comes after the end is read, so that its sender sees our replies, and dropped.
+  landing = transmission.blocked || quietRequested || transmission.over;
+  landingBytes = transmission.over ? LANDING_BYTES : Math.min(LANDING_BYTES, transmission.room);
+  return !landing || transmission.over;
 }
 
 function readOn(): void {
-  if (transmission.over) return;
-  // The buffer given to the handle when it stopped may no longer be where the next bytes belong.
-  handle.useUserBuffer(window());
-  socket.resume();
+  if (!transmission.over) socket.resume();
 }
 
 function onFlushed(): void {
@@ -156,7 +162,6 @@ main.on('message', (message: ToWorker) => {
 socket.on('error', () => transmission.stop());
 socket.on('end', () => transmission.stop());
 
-ready = true;
 if (start.rest.length > 0) {
   heap.set(start.rest, 0);
   transmission.received(start.rest.length);

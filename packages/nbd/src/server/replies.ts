@@ -20,6 +20,9 @@ export class Replies {
   #views: Uint8Array[] = [];
   /** Beside each view: the slot that is free once it has been sent, or null. */
   #owners: (Slot | null)[] = [];
+  // The pair that is filled and the pair that is sent change places: no array is made per batch.
+  #spareViews: Uint8Array[] = [];
+  #spareOwners: (Slot | null)[] = [];
   #scheduled = false;
   #streaming = 0;
   #broken = false;
@@ -95,8 +98,8 @@ export class Replies {
     const views = this.#views;
     const owners = this.#owners;
     if (views.length === 0) return;
-    this.#views = [];
-    this.#owners = [];
+    this.#views = this.#spareViews;
+    this.#owners = this.#spareOwners;
     let next = 0;
     let rest = 0;
     if (this.fd >= 0 && this.#streaming === 0 && !this.#broken) {
@@ -121,6 +124,10 @@ export class Replies {
       }
     }
     if (next < views.length) this.#stream(views, owners, next, rest);
+    views.length = 0;
+    owners.length = 0;
+    this.#spareViews = views;
+    this.#spareOwners = owners;
     this.flushed();
   }
 

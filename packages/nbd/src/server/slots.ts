@@ -12,11 +12,13 @@ import type { IoCallback } from './io.js';
 const PAGE = 4096;
 const WASM_PAGE = 65536;
 export const RECEIVE_BYTES = 256 * 1024;
+/** Behind the receive buffer: where a socket that was stopped puts its next bytes (data-worker.ts). */
+export const LANDING_BYTES = 64 * 1024;
 const SMALL_SLOTS = 32;
 const SMALL_BYTES = 2 * 1024 * 1024;
 const LARGE_SLOTS = 2;
 const LARGE_BYTES = 32 * 1024 * 1024;
-const TOTAL = RECEIVE_BYTES + SMALL_SLOTS * (PAGE + SMALL_BYTES) + LARGE_SLOTS * (PAGE + LARGE_BYTES);
+const TOTAL = RECEIVE_BYTES + LANDING_BYTES + SMALL_SLOTS * (PAGE + SMALL_BYTES) + LARGE_SLOTS * (PAGE + LARGE_BYTES);
 
 /** What is used of WebAssembly.Memory: Node's types do not name the global. */
 export interface ConnectionMemory {
@@ -75,7 +77,7 @@ export class Slots {
 
   constructor(memory: ConnectionMemory) {
     this.heap = Buffer.from(memory.buffer);
-    let at = RECEIVE_BYTES;
+    let at = RECEIVE_BYTES + LANDING_BYTES;
     for (let i = 0; i < SMALL_SLOTS + LARGE_SLOTS; i++) {
       const large = i >= SMALL_SLOTS;
       const slot = new Slot(i, large, at, this.heap);

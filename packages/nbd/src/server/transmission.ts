@@ -114,6 +114,25 @@ export class Transmission {
     return this.#straight() ? this.#slot!.length - this.#got : RECEIVE_BYTES - this.#end;
   }
 
+  /** Bytes that fit at the window and behind it now; never less later on, as long as nothing is received. */
+  get room(): number {
+    return RECEIVE_BYTES - (this.#end - this.#start);
+  }
+
+  /** `bytes`, at most `room`, have been put elsewhere in the memory. */
+  receivedAt(from: number, bytes: number): void {
+    let begun = 0;
+    for (let done = 0; done < bytes && !this.#over; ) {
+      const to = this.windowStart;
+      const part = Math.min(this.windowLength, bytes - done);
+      this.#heap.copyWithin(to, from + done, from + done + part);
+      this.received(part);
+      begun += this.batch;
+      done += part;
+    }
+    this.batch = begun;
+  }
+
   /** `bytes` have been put at the window. */
   received(bytes: number): void {
     if (this.#over) return;

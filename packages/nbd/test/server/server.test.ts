@@ -335,6 +335,8 @@ describe.each([{ transport: 'unix' }, { transport: 'tcp' }])('data worker over $
       stubborn.write(read);
       await answered(16 + 4096);
     }
+    // Time for the worker to block in its read again.
+    await new Promise((resolve) => { setTimeout(resolve, 100); });
     const before = performance.now();
     await server.removeExport('disk');
     expect(server.connections).toBe(0);
