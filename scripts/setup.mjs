@@ -55,13 +55,17 @@ async function debianPackages() {
   else console.log(`setup: apt-get failed; ${advice}\n${output.trim().split('\n').slice(-5).join('\n')}`);
 }
 
+/** Has Debian's kernel in the cache; package lists that are missing or out of date are renewed once when root. */
 async function kernel() {
   const started = performance.now();
   let fetched = false;
-  const problem = await fetchKernel((line) => {
+  /** @param {string} line */
+  const say = (line) => {
     fetched = true;
     console.log(`setup: ${line}`);
-  });
+  };
+  let problem = await fetchKernel(say);
+  if (problem && process.getuid?.() === 0 && (await run('apt-get', ['update', '-q'])).status === 0) problem = await fetchKernel(say);
   if (problem) console.log(`setup: no kernel for the virtual machines, suites that boot one are skipped: ${problem}`);
   else if (fetched) console.log(`setup: kernel unpacked in ${seconds(performance.now() - started)}`);
 }

@@ -16,7 +16,7 @@ async function runSuite(suite) {
   const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'lunfs-report-')), 'report.json');
   const args = ['run', ...suite.include, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...suite.exclude.map((glob) => `--exclude=${glob}`)];
   if (!suite.parallel) args.push('--no-file-parallelism');
-  const { status, ms } = await run(bin('vitest'), args, { inherit: true, env: { UV_THREADPOOL_SIZE: process.env.UV_THREADPOOL_SIZE ?? '8' } });
+  const { status, ms } = await run(bin('vitest'), args, { inherit: true, timeoutMs: suite.minutes * 60_000, env: { UV_THREADPOOL_SIZE: process.env.UV_THREADPOOL_SIZE ?? '8' } });
   const result = { name: suite.name, ms, passed: 0, failed: 0, skipped: 0, note: '' };
   if (fs.existsSync(report)) {
     const facts = JSON.parse(fs.readFileSync(report, 'utf8'));
@@ -28,7 +28,7 @@ async function runSuite(suite) {
   fs.rmSync(path.dirname(report), { recursive: true, force: true });
   if (status !== 0 && result.failed === 0) {
     result.failed = 1;
-    result.note = `vitest ended with status ${status}`;
+    result.note = ms >= suite.minutes * 60_000 ? `ended after ${suite.minutes} minutes: it hangs, or needs more "minutes" in suite.json` : `vitest ended with status ${status}`;
   }
   if (result.passed + result.failed === 0) {
     result.failed = 1;

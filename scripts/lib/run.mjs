@@ -18,13 +18,14 @@ export function seconds(ms) {
 
 /**
  * Runs a program and resolves to `{ status, output, ms }`, output being stdout and stderr in the order they came;
- * `inherit` passes them through instead. A missing program is status 127, a signal 128.
+ * `inherit` passes them through instead. A missing program is status 127, a signal 128; after `timeoutMs` it gets
+ * SIGTERM, and SIGKILL if that does not end it.
  * @param {string} command
  * @param {readonly string[]} args
- * @param {{ inherit?: boolean, env?: NodeJS.ProcessEnv, cwd?: string }} [options] cwd: the repository's root unless given
+ * @param {{ inherit?: boolean, env?: NodeJS.ProcessEnv, cwd?: string, timeoutMs?: number }} [options] cwd: the repository's root unless given
  * @returns {Promise<{ status: number, output: string, ms: number }>}
  */
-export function run(command, args, { inherit = false, env = {}, cwd = root } = {}) {
+export function run(command, args, { inherit = false, env = {}, cwd = root, timeoutMs } = {}) {
   const started = performance.now();
   return new Promise((resolve) => {
     const passed = inherit ? 'inherit' : 'pipe';
@@ -33,8 +34,12 @@ export function run(command, args, { inherit = false, env = {}, cwd = root } = {
     const parts = [];
     child.stdout?.on('data', (part) => parts.push(part));
     child.stderr?.on('data', (part) => parts.push(part));
+    const timers = timeoutMs === undefined ? [] : [setTimeout(() => child.kill('SIGTERM'), timeoutMs), setTimeout(() => child.kill('SIGKILL'), timeoutMs + 15_000)];
     /** @param {number} status */
-    const done = (status) => resolve({ status, output: Buffer.concat(parts).toString(), ms: performance.now() - started });
+    const done = (status) => {
+      for (const timer of timers) clearTimeout(timer);
+      resolve({ status, output: Buffer.concat(parts).toString(), ms: performance.now() - started });
+    };
     child.on('error', (error) => {
       parts.push(Buffer.from(`${error.message}\n`));
       done(127);

@@ -1,8 +1,9 @@
 // The test suites. `unit` is packages/*/test; every directory test/NAME that holds a suite.json, and every
 // packages/NAME/test/oracle, is a suite of its own. suite.json:
-//   { "about": "one line", "needs": ["kernel", …], "order": 50, "parallel": false }
+//   { "about": "one line", "needs": ["kernel", …], "order": 50, "parallel": false, "minutes": 10 }
 // needs: oracles (scripts/lib/oracles.mjs) without which it can't run; order: smaller runs earlier (unit is 0);
-// parallel: whether its files may run side by side (default no: two cores, and most boot machines).
+// parallel: whether its files may run side by side (default no: two cores, and most boot machines); minutes: after
+// which it is taken to hang, is ended and counts as failed.
 import fs from 'node:fs';
 import path from 'node:path';
 import { oracleMissing } from './oracles.mjs';
@@ -16,6 +17,7 @@ import { root } from './run.mjs';
  * @property {string[]} exclude   globs
  * @property {boolean} parallel
  * @property {number} order
+ * @property {number} minutes
  * @property {string[]} missing   reasons why it can't run here; empty when it can
  */
 
@@ -25,7 +27,7 @@ export function suites() {
   /** @type {Suite[]} */
   const found = [{
     name: 'unit', about: 'packages/*/test, no oracle needed', include: [path.join(root, 'packages/')],
-    exclude: ['packages/*/test/oracle/**'], order: 0, parallel: true, missing: [],
+    exclude: ['packages/*/test/oracle/**'], order: 0, parallel: true, minutes: 10, missing: [],
   }];
   const directories = [
     ...fs.readdirSync(path.join(root, 'test')).map((name) => ({ name, directory: `test/${name}` })),
@@ -38,10 +40,10 @@ export function suites() {
       if (holdsTests) throw new Error(`${directory} holds tests but no suite.json: npm test would not run them`);
       continue;
     }
-    /** @type {{ about: string, needs?: string[], order?: number, parallel?: boolean }} */
-    const { about, needs = [], order = 50, parallel = false } = JSON.parse(fs.readFileSync(file, 'utf8'));
+    /** @type {{ about: string, needs?: string[], order?: number, parallel?: boolean, minutes?: number }} */
+    const { about, needs = [], order = 50, parallel = false, minutes = 10 } = JSON.parse(fs.readFileSync(file, 'utf8'));
     const missing = needs.flatMap((need) => oracleMissing(need) ?? []);
-    found.push({ name, about, order, parallel, missing: [...new Set(missing)], include: [path.join(root, directory, '/')], exclude: [] });
+    found.push({ name, about, order, parallel, minutes, missing: [...new Set(missing)], include: [path.join(root, directory, '/')], exclude: [] });
   }
   return found.sort((a, b) => a.order - b.order || (a.name < b.name ? -1 : 1));
 }
