@@ -1,6 +1,6 @@
 export * from './format/index.js';
 export * from './txn/index.js';
-export * from './locking/levels.js';
+export * from './locking/index.js';
 export * from './context.js';
 export * from './inspect/index.js';
 export * from './check/index.js';
@@ -8,3 +8,4 @@ export * from './alloc/index.js';
 export * from './volume/index.js';
 export * as extentTrees from './extents/index.js';
 export type { DirEntry } from './dir/index.js';
+export * from './journal/index.js';

@@ -1,4 +1,4 @@
-/** Lock levels and names as the kernel's DLM has them (ondisk-format.md 14.2; Linux 6.1 fs/ocfs2/ocfs2_lockid.h). */
+/** Lock levels and names as the kernel's DLM has them (cluster-protocols.md 7.1; Linux 6.1 fs/ocfs2/ocfs2_lockid.h, dlmglue.c). */
 
 /** DLM lock modes used by OCFS2 (include/uapi/linux/dlmconstants.h numbers). */
 export const NL = 0;
@@ -6,10 +6,13 @@ export const PR = 3;
 export const EX = 5;
 export type LockLevel = typeof NL | typeof PR | typeof EX;
 
-/** Lock types by their first character. */
-export type LockType = 'M' | 'W' | 'O' | 'S' | 'R' | 'T' | 'Q' | 'P' | 'Y' | 'F';
+/**
+ * Lock types by their first character: meta, rw (write), open, super, rename, refcount tree, quota info, orphan scan, NFS
+ * sync, flock, trim. (`D`, data, is no longer used; `N`, dentry, has a name of its own form.)
+ */
+export type LockType = 'M' | 'W' | 'O' | 'S' | 'R' | 'T' | 'Q' | 'P' | 'Y' | 'F' | 'I';
 
-/** Resource name: type, six `0`, 16 hex digits of the block, 8 of the generation, lower case. (N, dentry, has its own form.) */
+/** Resource name: type, six `0`, 16 hex digits of the block, 8 of the generation, lower case. */
 export function lockName(type: LockType, blkno: number, generation: number): string {
   return `${type}000000${blkno.toString(16).padStart(16, '0')}${generation.toString(16).padStart(8, '0')}`;
 }
@@ -19,6 +22,12 @@ export function dentryLockName(parent: number, blkno: number): string {
   const inode = Buffer.alloc(8);
   inode.writeBigUInt64BE(BigInt(blkno));
   return `N${parent.toString(16).padStart(16, '0')}\0${inode.toString('latin1')}`;
+}
+
+/** Type and block number in a lock name of the standard form; undefined for dentry locks. */
+export function parseLockName(name: string): { readonly type: LockType; readonly blkno: number } | undefined {
+  if (name[0] === 'N') return undefined;
+  return { type: name[0] as LockType, blkno: Number.parseInt(name.slice(7, 23), 16) };
 }
 
 /**

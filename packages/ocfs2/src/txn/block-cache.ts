@@ -6,7 +6,7 @@
  *  - An entry belongs to the cluster lock that protects it (`owner`) and is dropped with that lock.
  *  - A dirty entry (not yet in place on disk) is never evicted: the disk holds older bytes.
  */
-import type { BlockDevice } from '@lunfs/device';
+import { type BlockDevice, InternalError } from '@lunfs/device';
 import { Block } from '../format/block.js';
 import type { Geometry } from '../format/geometry.js';
 import { type BlockKind, validateBlock } from '../format/kinds.js';
@@ -83,9 +83,8 @@ export class BlockCache {
     const owned = this.#byOwner.get(owner);
     if (!owned) return;
     for (const blkno of owned) {
-      if (this.#entries.get(blkno)?.dirty) throw new Error(`block ${blkno} of ${owner} is dirty`);
+      if (this.#entries.get(blkno)?.dirty) throw new InternalError('BLOCK_DIRTY', `block ${blkno} is dropped with its lock ${owner} but not in place on disk`);
       this.#entries.delete(blkno);
-      this.#loading.delete(blkno);
     }
     this.#byOwner.delete(owner);
   }
@@ -93,6 +92,7 @@ export class BlockCache {
   /** Drop clean entries in [from, to): their blocks were freed and may come back as something else. */
   dropRange(from: number, to: number): void {
     for (let blkno = from; blkno < to; blkno++) {
+      this.#loading.delete(blkno);
       const entry = this.#entries.get(blkno);
       if (entry === undefined || entry.dirty) continue;
       this.#entries.delete(blkno);
@@ -100,51 +100,65 @@ export class BlockCache {
     }
   }
 
-  /** Read, check and publish blocks; adjacent ones in one device request. */
+  /**
+   * Read, check and publish blocks; adjacent ones in one device request. All requests have ended when it settles, also when
+   * one failed: the caller's locks protect the others until then.
+   */
   async load(wishes: readonly BlockWish[]): Promise<void> {
     const missing = wishes.filter((w) => this.get(w.blkno, w.kind, w.owner) === undefined).sort((a, b) => a.blkno - b.blkno);
     const waits: Promise<void>[] = [];
     for (let i = 0; i < missing.length; ) {
+      this.#checkOwner(missing[i]);
       const under = this.#loading.get(missing[i].blkno);
       if (under !== undefined) {
-        waits.push(under);
+        // Somebody else's load, maybe as another kind: only its end matters, the operation looks again and asks for itself.
+        waits.push(under.catch(() => undefined));
         i++;
         continue;
       }
       let n = 1;
-      while (i + n < missing.length && n < 256 && missing[i + n].blkno === missing[i].blkno + n && !this.#loading.has(missing[i + n].blkno)) n++;
-      const run = missing.slice(i, i + n);
-      const promise = this.#loadRun(run);
-      for (const w of run) this.#loading.set(w.blkno, promise);
-      waits.push(promise);
+      while (i + n < missing.length && n < 256 && missing[i + n].blkno === missing[i].blkno + n && !this.#loading.has(missing[i + n].blkno)) {
+        this.#checkOwner(missing[i + n]);
+        n++;
+      }
+      waits.push(this.#loadRun(missing.slice(i, i + n)));
       i += n;
     }
-    await Promise.all(waits);
+    for (const result of await Promise.allSettled(waits)) if (result.status === 'rejected') throw result.reason;
+  }
+
+  /** A dirty block under another lock: the disk holds older bytes, and loading them would lose the change. */
+  #checkOwner({ blkno, owner, kind }: BlockWish): void {
+    const entry = this.#entries.get(blkno);
+    if (entry?.dirty) throw new InternalError('BLOCK_OWNER', `block ${blkno} is asked for as ${kind.name} under lock ${owner}, but was changed under ${entry.owner}`);
   }
 
   async #loadRun(run: readonly BlockWish[]): Promise<void> {
     const { blockSize } = this.geo;
     const bytes = new Uint8Array(run.length * blockSize);
-    const mine = Promise.resolve().then(() => this.device.read(run[0].blkno * blockSize, bytes));
+    const promise = this.device.read(run[0].blkno * blockSize, bytes);
+    for (const w of run) this.#loading.set(w.blkno, promise);
+    // True if the block was not published meanwhile (created, or its lock dropped): else what we read is stale.
+    const ours = (blkno: number): boolean => this.#loading.get(blkno) === promise && this.#loading.delete(blkno);
     try {
-      await mine;
+      await promise;
     } catch (error) {
-      for (const w of run) this.#loading.delete(w.blkno);
+      for (const w of run) ours(w.blkno);
       throw error;
     }
+    let failed: unknown;
     for (let i = 0; i < run.length; i++) {
       const { blkno, kind, owner } = run[i];
-      // Published meanwhile (created, or its lock dropped): what we read is stale.
-      if (!this.#loading.delete(blkno)) continue;
+      if (!ours(blkno)) continue;
       const block = new Block(this.geo.device, blkno, bytes.slice(i * blockSize, (i + 1) * blockSize));
       try {
         validateBlock(block, kind, this.geo);
+        this.put(new CacheEntry(block, kind, owner));
       } catch (error) {
-        for (let k = i + 1; k < run.length; k++) this.#loading.delete(run[k].blkno);
-        throw error;
+        failed ??= error;
       }
-      this.put(new CacheEntry(block, kind, owner));
     }
+    if (failed !== undefined) throw failed as Error;
   }
 
   /** Second-chance eviction of a tenth of the entries. */

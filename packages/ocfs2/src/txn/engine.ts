@@ -14,9 +14,18 @@ export interface Log {
   /** Make a finished operation part of the running transaction. Throws if the log is aborted (nothing is published then). */
   add(op: Op): void;
   /** Everything added so far is committed: replayed after a crash. */
-  commit(): Promise<void>;
-  /** Everything added so far is in place and the log on disk is empty. */
+  commit(options?: CommitOptions): Promise<void>;
+  /** Everything added so far is in place and no longer in the log on disk. */
   flush(): Promise<void>;
+  /** The same for the blocks under one lock, before it is given up (docs/design.md 2, "Giving up a lock"). */
+  flushOwner(owner: string): Promise<void>;
+}
+
+export interface CommitOptions {
+  /** Survive a crash of the machine (default), or only the death of this process: one device flush less. */
+  readonly durable?: boolean;
+  /** Also make durable what was written to the device directly (file data) and had resolved before the call: fsync, FLUSH. */
+  readonly barrier?: boolean;
 }
 
 export interface Clock {
@@ -40,14 +49,17 @@ export class Engine {
     private readonly failed: (error: unknown) => void = () => undefined,
   ) {}
 
-  /** Run an operation that may change the volume; resolves once it has applied (in memory: see `log.commit` for durability). */
-  run<T>(name: string, body: (op: Op) => T): Promise<T> {
-    return this.#run(name, body, false);
+  /**
+   * Run an operation that may change the volume; resolves once it has applied (in memory: see `log.commit` for durability).
+   * `locks`: where its locks come from, for operations of a lock's downgrade (LockManagerOptions.onDowngrade).
+   */
+  run<T>(name: string, body: (op: Op) => T, locks: LockTable = this.locks): Promise<T> {
+    return this.#run(name, body, false, locks);
   }
 
   /** Run an operation that only reads. */
   read<T>(name: string, body: (op: Op) => T): Promise<T> {
-    return this.#run(name, body, true);
+    return this.#run(name, body, true, this.locks);
   }
 
   /** Run a reading operation at once, if all it needs is cached; undefined if not. Errors of the operation are thrown. */
@@ -64,8 +76,8 @@ export class Engine {
     }
   }
 
-  async #run<T>(name: string, body: (op: Op) => T, readOnly: boolean): Promise<T> {
-    const locks = new LockSession(this.locks);
+  async #run<T>(name: string, body: (op: Op) => T, readOnly: boolean, table: LockTable): Promise<T> {
+    const locks = new LockSession(table);
     const now = this.clock.now();
     try {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {

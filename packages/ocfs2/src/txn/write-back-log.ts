@@ -32,6 +32,10 @@ export class WriteBackLog implements Log {
     await this.flush();
   }
 
+  async flushOwner(): Promise<void> {
+    await this.flush();
+  }
+
   async flush(): Promise<void> {
     const dirty = this.#dirty, committed = this.#committed, ordered = this.#ordered;
     this.#dirty = new Map();
