@@ -36,7 +36,7 @@ import type { CacheEntry } from '../txn/block-cache.js';
 import type { Clock, CommitOptions, Log } from '../txn/engine.js';
 import type { Op } from '../txn/op.js';
 import type { BlockMap } from './block-map.js';
-import { type BlockWrite, settleAll, writeBlocks } from './block-writer.js';
+import { type BlockSink, type BlockWrite, settleAll, writeBlocks } from './block-writer.js';
 import { Flusher } from './flusher.js';
 import { type LogSuper, encodeCommit, encodeDescriptor, encodeLogSuper, logBlocksFor, needsEscape, nextSequence, tagsPerDescriptor } from './log-format.js';
 import { LogReader } from './replay.js';
@@ -66,6 +66,7 @@ export class Journal implements Log {
   readonly #area: number;
   readonly #maxLogBlocks: number;
   readonly #flusher: Flusher;
+  readonly #sink: BlockSink;
   #running = new Transaction(1);
   /** Transactions that hold log space, oldest first; the last may still be on its way into the log. */
   readonly #live: Transaction[] = [];
@@ -105,6 +106,7 @@ export class Journal implements Log {
     // As the kernel reads an empty log's superblock (Linux 6.1 fs/jbd2/recovery.c:jbd2_journal_recover).
     this.#sequence = nextSequence(sb.sequence);
     this.#tail = { sequence: sb.sequence, start: 0 };
+    this.#sink = { pool: device.pool, write: (offset, from) => this.#write(offset, from) };
     this.#flusher = new Flusher(() => this.#deviceFlush(), (done) => this.#flushed(done));
   }
 
@@ -184,7 +186,7 @@ export class Journal implements Log {
     this.#closed = true;
     this.#cancelTimer?.();
     await this.#tailWrite;
-    await this.#write(this.map.at(0).blkno * this.geo.blockSize, encodeLogSuper(this.sb, this.#sequence, 0));
+    await this.#writeBlock(0, encodeLogSuper(this.sb, this.#sequence, 0));
     await this.#flusher.after(this.#flusher.mark());
   }
 
@@ -224,6 +226,11 @@ export class Journal implements Log {
     } catch (error) {
       throw this.#abort(error);
     }
+  }
+
+  /** Write one block of the journal file. */
+  #writeBlock(at: number, bytes: Uint8Array): Promise<void> {
+    return writeBlocks(this.#sink, this.geo.blockSize, [{ blkno: this.map.at(at).blkno, bytes }]);
   }
 
   async #deviceFlush(): Promise<void> {
@@ -312,12 +319,11 @@ export class Journal implements Log {
   async #writeToLog(txn: Transaction): Promise<void> {
     const { blockSize } = this.geo;
     const blocks = this.#encode(txn);
-    await settleAll([this.#syncTail(), writeBlocks((offset, from) => this.#write(offset, from), blockSize, blocks)]);
+    await settleAll([this.#syncTail(), writeBlocks(this.#sink, blockSize, blocks)]);
     await this.#flusher.after(this.#flusher.mark());
     const commit = new Uint8Array(blockSize);
     encodeCommit(commit, txn.sequence, this.options.clock.now());
-    const at = this.map.at(this.#advance(txn.start, txn.logBlocks - 1)).blkno;
-    await writeBlocks((offset, from) => this.#write(offset, from), blockSize, [{ blkno: at, bytes: commit }]);
+    await this.#writeBlock(this.#advance(txn.start, txn.logBlocks - 1), commit);
   }
 
   /** Descriptors and images in log order. Checksums are stamped here, on bytes nobody changes any more. */
@@ -350,7 +356,7 @@ export class Journal implements Log {
       const oldest = this.#live.at(0);
       const tail = { sequence: oldest?.sequence ?? this.#sequence, start: oldest?.start ?? this.#head };
       if (tail.sequence === this.#tail.sequence && tail.start === this.#tail.start) return;
-      await this.#write(this.map.at(0).blkno * this.geo.blockSize, encodeLogSuper(this.sb, tail.sequence, tail.start));
+      await this.#writeBlock(0, encodeLogSuper(this.sb, tail.sequence, tail.start));
       this.#tail = tail;
     });
     return this.#tailWrite;
@@ -382,7 +388,7 @@ export class Journal implements Log {
       const newest = new Map<number, CacheEntry>();
       for (const txn of retired) for (const [blkno, entry] of txn.blocks) newest.set(blkno, entry);
       const inPlace = [...newest.values()].map(({ block }) => block).sort((a, b) => a.blkno - b.blkno);
-      await writeBlocks((offset, from) => this.#write(offset, from), blockSize, inPlace);
+      await writeBlocks(this.#sink, blockSize, inPlace);
       await this.#flusher.after(this.#flusher.mark());
       for (const txn of retired) for (const entry of txn.blocks.values()) entry.dirty = false;
       this.#live.splice(0, retired.length);

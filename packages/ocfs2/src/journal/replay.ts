@@ -156,7 +156,7 @@ export async function replayJournal(device: BlockDevice, geo: Geometry, map: Blo
   const images = reader.images(transactions).sort((a, b) => a.blkno - b.blkno);
   const batch = Math.max(1, Math.floor(BATCH_BYTES / geo.blockSize));
   for (let i = 0; i < images.length; i += batch) {
-    await writeBlocks((offset, from) => device.write(offset, from), geo.blockSize, await reader.readImages(images.slice(i, i + batch)));
+    await writeBlocks(device, geo.blockSize, await reader.readImages(images.slice(i, i + batch)));
   }
   await device.flush();
   if (reader.sb.start !== 0) await reader.declareEmpty(end);
