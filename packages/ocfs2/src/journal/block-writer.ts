@@ -4,11 +4,11 @@
  */
 import type { BufferPool } from '@lunfs/device';
 
-/** One block to write. `escape`: its first four bytes go out as zeros (see log-format.ts, needsEscape). */
+/** One block to write. `escaped`: its first four bytes go out as zeros (see log-format.ts, needsEscape). */
 export interface BlockWrite {
   readonly blkno: number;
   readonly bytes: Uint8Array;
-  readonly escape?: boolean;
+  readonly escaped?: boolean;
 }
 
 /** Bytes gathered at most in one request, and requests in flight at most. */
@@ -42,7 +42,7 @@ export async function writeBlocks(sink: BlockSink, blockSize: number, blocks: re
         }
         for (let i = 0; i < n; i++) {
           buffer.set(blocks[from + i].bytes, i * blockSize);
-          if (blocks[from + i].escape) buffer.fill(0, i * blockSize, i * blockSize + 4);
+          if (blocks[from + i].escaped) buffer.fill(0, i * blockSize, i * blockSize + 4);
         }
         await sink.write(blocks[from].blkno * blockSize, buffer.subarray(0, n * blockSize));
       }

@@ -26,7 +26,7 @@
  *
  * Other invariants: a commit begins only after the one before it has written its commit block; checksums are stamped on a
  * version when it is logged, and the same bytes go in place; live transactions plus the running one always fit into the
- * log (`admit`); after a failed write or flush nothing is written any more (`aborted`): the kernel of the device reports
+ * log (`admit`); after a failed write or flush (ordered data too: committing without it would show what its blocks held before) nothing is written any more (`aborted`): the kernel of the device reports
  * such an error once, so trying again could report a success that never was.
  */
 import { type BlockDevice, InternalError, IoError, type LunfsError, UsageError } from '@lunfs/device';
@@ -332,20 +332,20 @@ export class Journal implements Log {
     const perDescriptor = tagsPerDescriptor(geo.blockSize, this.sb.bit64);
     const entries = [...txn.blocks.values()];
     const out: BlockWrite[] = [];
-    const push = (bytes: Uint8Array, escape = false): void => {
-      out.push({ blkno: this.map.at(this.#advance(txn.start, out.length)).blkno, bytes, escape });
+    const push = (bytes: Uint8Array, escaped = false): void => {
+      out.push({ blkno: this.map.at(this.#advance(txn.start, out.length)).blkno, bytes, escaped });
     };
     for (let from = 0; from < entries.length; from += perDescriptor) {
       const part = entries.slice(from, from + perDescriptor);
       const tags = part.map(({ block, kind }) => {
         const checkAt = kind.checkAt(geo);
         if (geo.metaecc && checkAt >= 0) stampCheck(block.bytes, checkAt);
-        return { blkno: block.blkno, escape: needsEscape(block.bytes) };
+        return { blkno: block.blkno, escaped: needsEscape(block.bytes) };
       });
       const descriptor = new Uint8Array(geo.blockSize);
       encodeDescriptor(descriptor, txn.sequence, this.sb.bit64, tags);
       push(descriptor);
-      part.forEach(({ block }, i) => push(block.bytes, tags[i].escape));
+      for (const [i, { block }] of part.entries()) push(block.bytes, tags[i].escaped);
     }
     return out;
   }

@@ -106,12 +106,12 @@ export function needsEscape(bytes: Uint8Array): boolean {
 }
 
 /** Fill `out` (one zeroed block) with the descriptor of these blocks; the copies follow it in the log in this order. */
-export function encodeDescriptor(out: Uint8Array, sequence: number, bit64: boolean, tags: readonly { blkno: number; escape: boolean }[]): void {
+export function encodeDescriptor(out: Uint8Array, sequence: number, bit64: boolean, tags: readonly { blkno: number; escaped: boolean }[]): void {
   const dv = new DataView(out.buffer, out.byteOffset, out.byteLength);
   setHeader(dv, JBD2_BLOCK.descriptor, sequence);
   let at = HEADER;
-  tags.forEach(({ blkno, escape }, i) => {
-    const flags = (escape ? JBD2_TAG.ESCAPE : 0) | (i > 0 ? JBD2_TAG.SAME_UUID : 0) | (i === tags.length - 1 ? JBD2_TAG.LAST : 0);
+  tags.forEach(({ blkno, escaped }, i) => {
+    const flags = (escaped ? JBD2_TAG.ESCAPE : 0) | (i > 0 ? JBD2_TAG.SAME_UUID : 0) | (i === tags.length - 1 ? JBD2_TAG.LAST : 0);
     dv.setUint32(at, blkno % 2 ** 32);
     dv.setUint16(at + 6, flags);
     if (bit64) dv.setUint32(at + 8, Math.floor(blkno / 2 ** 32));
@@ -130,7 +130,7 @@ export function encodeCommit(out: Uint8Array, sequence: number, now: Timestamp):
 /** One tag of a descriptor. */
 export interface LogTag {
   readonly blkno: number;
-  readonly escape: boolean;
+  readonly escaped: boolean;
 }
 
 /** The type of a log block of transaction `sequence`; undefined if it is anything else. */
@@ -154,7 +154,7 @@ export function readTags(block: Block, geo: Geometry, map: BlockMap, bit64: bool
     const field = `t_blocknr[${tags.length}]`;
     if (!Number.isSafeInteger(blkno) || blkno >= geo.totalBlocks) throw badField(block, 'jbd2_descriptor', field, blkno, `is outside the volume of ${geo.totalBlocks} blocks`);
     if (map.contains(blkno)) throw badField(block, 'jbd2_descriptor', field, blkno, 'is a block of the journal itself');
-    tags.push({ blkno, escape: (block.dv.getUint16(at + 6) & JBD2_TAG.ESCAPE) !== 0 });
+    tags.push({ blkno, escaped: (block.dv.getUint16(at + 6) & JBD2_TAG.ESCAPE) !== 0 });
   }
   return tags;
 }

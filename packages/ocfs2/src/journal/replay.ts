@@ -37,7 +37,7 @@ export interface LogTransaction {
 export interface LogImage {
   readonly blkno: number;
   readonly at: number;
-  readonly escape: boolean;
+  readonly escaped: boolean;
   readonly sequence: number;
 }
 
@@ -95,12 +95,12 @@ export class LogReader {
     const newest = new Map<number, LogImage>();
     for (const { sequence, descriptors } of transactions) {
       for (const { at, block } of descriptors) {
-        readTags(block, this.geo, this.map, this.sb.bit64).forEach(({ blkno, escape }, k) => {
+        readTags(block, this.geo, this.map, this.sb.bit64).forEach(({ blkno, escaped }, k) => {
           // Superblocks are written directly, never logged (ondisk-format.md 13, trap 2).
           if (blkno <= SUPER_BLOCK_BLKNO) throw badField(block, 'jbd2_descriptor', `t_blocknr[${k}]`, blkno, 'lies before the volume\'s first logged block');
           const last = revoked.get(blkno);
           if (last !== undefined && sequenceAtOrAfter(last, sequence)) return;
-          newest.set(blkno, { blkno, at: this.#wrap(at + 1 + k), escape, sequence });
+          newest.set(blkno, { blkno, at: this.#wrap(at + 1 + k), escaped, sequence });
         });
       }
     }
@@ -120,8 +120,8 @@ export class LogReader {
       for (let k = 0; k < n; k++) out[order[from + k].i].bytes.set(bytes.subarray(k * blockSize, (k + 1) * blockSize));
       from += n;
     }
-    images.forEach(({ escape }, i) => {
-      if (escape) new DataView(out[i].bytes.buffer).setUint32(0, JBD2_MAGIC);
+    images.forEach(({ escaped }, i) => {
+      if (escaped) new DataView(out[i].bytes.buffer).setUint32(0, JBD2_MAGIC);
     });
     return out;
   }

@@ -21,7 +21,7 @@ export function lockName(type: LockType, blkno: number, generation: number): str
 export function dentryLockName(parent: number, blkno: number): string {
   const inode = Buffer.alloc(8);
   inode.writeBigUInt64BE(BigInt(blkno));
-  return `N${parent.toString(16).padStart(16, '0')}\0${inode.toString('latin1')}`;
+  return `N${parent.toString(16).padStart(16, '0')}\0${inode.toString('latin1')}`.padEnd(31, '\0');
 }
 
 /** Type and block number in a lock name of the standard form; undefined for dentry locks. */
