@@ -8,7 +8,7 @@ import type { FsContext } from '../context.js';
 import type { Op } from '../txn/index.js';
 import { type BitmapRequest, claimFromBitmap, type ClusterRun } from './bitmap.js';
 import { claimFromWindow, fitsWindow, returnWindow, windowFree } from './local-alloc.js';
-import { flushTruncateLog, loggedClusters } from './truncate-log.js';
+import { flushTruncateLog } from './truncate-log.js';
 import { allocState } from './window-size.js';
 
 export type { ClusterRun } from './bitmap.js';
@@ -39,9 +39,10 @@ export function claimContiguous(op: Op, ctx: FsContext, want: number): ClusterRu
 export function claimFromBitmapHard(op: Op, ctx: FsContext, request: BitmapRequest): (ClusterRun & { group: number }) | undefined {
   const run = claimFromBitmap(op, ctx, request);
   if (run !== undefined) return run;
-  // Most room first: only when nothing else is left is the request refused.
-  if (loggedClusters(op, ctx) > 0) op.after('truncate log flush for space', () => flushTruncateLog(ctx));
-  if (allocState(ctx).pendingClusters > 0) op.after('commit for space', () => ctx.engine.log.commit());
+  const state = allocState(ctx);
+  // What counts is what has applied: clusters that this very operation puts into the log come too late for it.
+  if (state.mayHoldLogged) op.after('truncate log flush for space', () => flushTruncateLog(ctx));
+  if (state.pendingClusters > 0) op.after('commit for space', () => ctx.engine.log.commit());
   if (windowFree(op, ctx) === 0 || !returnWindow(op, ctx)) return undefined;
   return claimFromBitmap(op, ctx, request);
 }

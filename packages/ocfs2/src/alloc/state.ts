@@ -42,6 +42,8 @@ export class AllocState {
   inodeGroupHint = 0;
   /** The truncate log flush under way. */
   flushing: Promise<void> | undefined;
+  /** The own truncate log may hold clusters (true until a flush has shown otherwise: a mount can find some). */
+  mayHoldLogged = true;
   window: WindowState;
 
   /** Bits that are clear on disk only once a transaction commits, by group. */

@@ -60,14 +60,9 @@ export function releaseClusters(op: Op, ctx: FsContext, start: number, len: numb
     log.set(last + 1, start, len);
     log.used = last + 2;
   }
-}
-
-/** Clusters that wait in the slot's truncate log. */
-export function loggedClusters(op: Op, ctx: FsContext): number {
-  const log = view(ctx.inode(op, ctx.sys.truncateLog[ctx.slot], EX));
-  let sum = 0;
-  for (let i = 0; i < log.used; i++) sum += log.start(i) === 0 ? 0 : log.clusters(i);
-  return sum;
+  op.onApply(() => {
+    state.mayHoldLogged = true;
+  });
 }
 
 /** Free everything in the slot's truncate log. Concurrent calls share one flush. */
@@ -80,9 +75,9 @@ export function flushTruncateLog(ctx: FsContext): Promise<void> {
 
 async function flush(ctx: FsContext): Promise<void> {
   const { engine, sys, slot } = ctx;
+  const state = allocState(ctx);
   const used = await engine.read('read truncate log', (op) => view(ctx.inode(op, sys.truncateLog[slot], EX)).used);
-  if (used === 0) return;
-  await engine.log.flush();
+  if (used > 0) await engine.log.flush();
   // Last record first, one transaction each: a crash in between leaves exactly the records not yet freed.
   const freeLast = (op: Op): boolean => {
     const log = view(ctx.editInode(op, sys.truncateLog[slot]));
@@ -93,8 +88,8 @@ async function flush(ctx: FsContext): Promise<void> {
     if (start !== 0) freeClustersNow(op, ctx, start, log.clusters(i));
     return i > 0;
   };
-  while (await engine.run('flush truncate log', freeLast));
-  const { steal } = allocState(ctx);
-  steal.inode.slot = undefined;
-  steal.extent.slot = undefined;
+  while (used > 0 && (await engine.run('flush truncate log', freeLast)));
+  state.mayHoldLogged = false;
+  state.steal.inode.slot = undefined;
+  state.steal.extent.slot = undefined;
 }

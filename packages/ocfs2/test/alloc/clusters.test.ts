@@ -87,7 +87,7 @@ describe.each(GEOMETRIES)('clusters, $name', (spec) => {
       await model.freeAll();
       await checkAllocators(ctx);
       expect(await stat(ctx)).toEqual(before);
-    }), { seed: SEED, numRuns: 8 });
+    }), { seed: SEED, numRuns: 4 });
     // One more run to its end on the volume fsck looks at, at half-way and after.
     const ctx = await openTestContext(template, { slot: 0 });
     const model = new Model(ctx);
