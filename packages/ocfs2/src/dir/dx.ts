@@ -15,10 +15,10 @@ import { DxEntryList, ExtentList } from '../format/lists.js';
 import { DX_INLINE, DX_LEAF_LIST, DX_ROOT_LIST, DxLeaf, DxRoot, type DxRootView, EB_LIST } from '../format/structs.js';
 import type { FsContext, InodeRef } from '../context.js';
 import type { Op } from '../txn/index.js';
-import { claimClusters, claimMeta, freeMeta, releaseClusters } from '../alloc/index.js';
+import { claimMeta, freeMeta, releaseClusters } from '../alloc/index.js';
 import { dxTree, insert, lookup, removeRange, treeEnd } from '../extents/index.js';
 import { type Area, type DirTarget, dropEntry, findName, findRoom, largestHole, liveEntries, nameAt, putEntry, recLenFor } from './dirent.js';
-import { type Slot, appendBlock, areaAt, blockCount, editAreaAt, trailerOf } from './linear.js';
+import { type Slot, appendBlock, areaAt, blockCount, claimDirCluster, editAreaAt, trailerOf } from './linear.js';
 
 /** Most entries of an index (Linux 6.1 fs/ocfs2/ocfs2_fs.h:OCFS2_DX_ENTRIES_MAX). */
 const DX_ENTRIES_MAX = 0xffffffff;
@@ -212,7 +212,7 @@ function indexFull(ctx: FsContext, dir: InodeRef): UsageError {
 /** A cluster of empty leaves. */
 function newCluster(op: Op, ctx: FsContext, dir: InodeRef): DxEntryList[] {
   const { geo } = ctx;
-  const first = claimClusters(op, ctx, 1, 1).start * geo.bpc;
+  const first = claimDirCluster(op, ctx, dir) * geo.bpc;
   return Array.from({ length: geo.bpc }, (_, i) => {
     const block = op.create(dir.lock, first + i, DX_LEAF);
     const leaf = DxLeaf.at(block);

@@ -32,13 +32,17 @@ export class BlockCache {
   readonly #byOwner = new Map<string, Set<number>>();
   /** Loads under way; replaced or removed when the block is published by other means, so that a late load is dropped. */
   readonly #loading = new Map<number, Promise<void>>();
+  /** Entries at which the next eviction runs: the capacity, and the dirty entries that the last one found. */
+  #limit: number;
 
   constructor(
     readonly device: BlockDevice,
     readonly geo: Geometry,
     /** Entries kept at most, dirty ones apart. */
     readonly capacity = 16384,
-  ) {}
+  ) {
+    this.#limit = capacity;
+  }
 
   get size(): number {
     return this.#entries.size;
@@ -70,7 +74,7 @@ export class BlockCache {
     let owned = this.#byOwner.get(entry.owner);
     if (!owned) this.#byOwner.set(entry.owner, (owned = new Set()));
     owned.add(blkno);
-    if (this.#entries.size > this.capacity) this.#evict();
+    if (this.#entries.size > this.#limit) this.#evict();
   }
 
   /** Is this very version the present one? */
@@ -161,10 +165,14 @@ export class BlockCache {
     if (failed !== undefined) throw failed as Error;
   }
 
-  /** Second-chance eviction of a tenth of the entries. */
+  /** Second-chance eviction down to nine tenths of the capacity; dirty entries stay and do not count. */
   #evict(): void {
-    let budget = this.#entries.size;
-    const goal = Math.floor(this.capacity * 0.9);
+    let dirty = 0;
+    for (const entry of this.#entries.values()) if (entry.dirty) dirty++;
+    this.#limit = dirty + this.capacity;
+    const goal = dirty + Math.floor(this.capacity * 0.9);
+    // The first round takes the marks away, the second one finds the entries without.
+    let budget = 2 * this.#entries.size;
     for (const [blkno, entry] of this.#entries) {
       if (budget-- <= 0 || this.#entries.size <= goal) return;
       if (entry.dirty || entry.referenced) {

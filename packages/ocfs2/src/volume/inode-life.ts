@@ -59,15 +59,15 @@ export class InodeTable {
     this.#refs.delete(blkno);
     const lock = this.#openLock(blkno);
     if (lock !== undefined) this.ctx.engine.locks.drop(lock, PR);
-    const orphaned = this.ctx.engine.readNow('forget', (op) => isOrphaned(this.ctx.inode(op, blkno, PR)));
-    if (orphaned !== false) await this.wipeUnused(blkno);
+    await this.wipeUnused(blkno);
   }
 
   /** Wipe an inode that has no names, if it is not in core. A failure is left to the next mount's recovery. */
   async wipeUnused(blkno: number): Promise<void> {
     if (this.has(blkno)) return;
     try {
-      await wipeInode(this.ctx, blkno, this);
+      const look = (op: Op) => isOrphaned(this.ctx.inode(op, blkno, PR));
+      if (this.ctx.engine.readNow('forget', look) ?? (await this.ctx.engine.read('forget', look))) await wipeInode(this.ctx, blkno, this);
     } catch (error) {
       // The engine has dealt with the error; the name is gone whatever becomes of the space.
       if (!(error instanceof LunfsError) || error.kind === 'internal') throw error;

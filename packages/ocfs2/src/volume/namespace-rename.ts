@@ -68,7 +68,7 @@ export function renameName(op: Op, ctx: FsContext, request: RenameRequest, relat
   lockDentry(op, ctx, oldDir, found.blkno);
 
   const there = dirLookup(op, ctx, to, newName);
-  if (there?.blkno === found.blkno) return {};
+  if (there?.blkno === found.blkno && !request.noReplace) return {};
   const victim = there && checkTarget(op, ctx, request, moved, there.blkno);
   const newParent = moved && newDir !== oldDir;
   if (newParent) checkMove(op, ctx, look, to, oldDir, victim === undefined);

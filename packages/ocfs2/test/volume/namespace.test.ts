@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { Names, bytes, DIR, FILE, symlink, text } from './support.js';
+import { DIR, FILE, Names, PLAIN, bytes, symlink, text } from './support.js';
 import { GEOMETRIES, debugfs, expectFsckClean, makeVolume } from '../support/volume.js';
 
-const PLAIN = { name: 'plain', size: 100 << 20, mkfsArgs: ['-b', '4096', '-C', '8192', '-N', '2', '-J', 'size=4M', '--fs-feature-level=max-compat'] };
 const VOLUMES = [...GEOMETRIES, PLAIN];
 
 describe.each(VOLUMES)('names on $name', (spec) => {

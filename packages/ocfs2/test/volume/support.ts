@@ -6,6 +6,10 @@ import type { Attributes } from '../../src/volume/attributes.js';
 import type { NewInode } from '../../src/volume/namespace.js';
 import { Namespace } from '../../src/volume/namespace-volume.js';
 import { type TestContextOptions, openTestContext } from '../support/context.js';
+import type { NamedVolume } from '../support/volume.js';
+
+/** A volume without any feature: no inline data, no indexed directories. */
+export const PLAIN: NamedVolume = { name: 'plain', size: 100 << 20, mkfsArgs: ['-b', '4096', '-C', '8192', '-N', '2', '-J', 'size=4M', '--fs-feature-level=max-compat'] };
 
 export const bytes = (text: string): Uint8Array => Buffer.from(text, 'utf8');
 export const text = (name: Uint8Array): string => Buffer.from(name).toString('utf8');
