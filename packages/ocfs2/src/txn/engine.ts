@@ -39,6 +39,8 @@ export interface Clock {
 const MAX_ATTEMPTS = 1_000_000;
 
 export class Engine {
+  #refusal: Error | undefined;
+
   constructor(
     readonly geo: Geometry,
     readonly cache: BlockCache,
@@ -48,6 +50,11 @@ export class Engine {
     /** Called with every error an operation ends with, before the caller sees it (policy: read-only on corruption). */
     private readonly failed: (error: unknown) => void = () => undefined,
   ) {}
+
+  /** From now on operations that may change the volume fail with this error (the volume went read-only). */
+  refuseChanges(reason: Error): void {
+    this.#refusal = reason;
+  }
 
   /**
    * Run an operation that may change the volume; resolves once it has applied (in memory: see `log.commit` for durability).
@@ -83,6 +90,7 @@ export class Engine {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
         const op = new Op(name, this.geo, now, locks, this.cache, readOnly);
         let result: T;
+        if (this.#refusal !== undefined && !readOnly) throw this.#refusal;
         try {
           result = body(op);
         } catch (error) {
