@@ -12,7 +12,7 @@ import { FATTR, FSYNC_FDATASYNC, GETATTR_FH, IOCTL_FLAG, LK_FLOCK, MAX_WRITE, O,
 import type { OpName } from '../protocol/constants.js';
 import { printReply, printRequest } from '../protocol/print.js';
 import { bytesReply, DirectoryReply, ioctlReply, lockType, putHeader, Replies } from '../protocol/replies.js';
-import { decodeBody, decodeHeader, FramingError } from '../protocol/requests.js';
+import { decodeBody, decodeHeader, FramingError, opName } from '../protocol/requests.js';
 import type { Header, Request, RequestBody } from '../protocol/requests.js';
 import { OUT_HEADER } from '../protocol/structs.js';
 import { OpenFiles } from './open-files.js';
@@ -113,13 +113,13 @@ export class Dispatcher<F extends OpenFile, D extends OpenDirectory> {
     }
     this.#options.trace?.(printRequest(bytes));
     const call = new Call(header);
-    let request: Request | undefined;
+    let request: Request;
     let outcome: Outcome;
     try {
       request = decodeBody(header, bytes, view);
       outcome = this.#route(call, request, message);
     } catch (error) {
-      this.#fail(call, request?.op, error);
+      this.#fail(call, opName(header.opcode), error);
       message.free();
       return;
     }

@@ -469,6 +469,17 @@ export class MemoryFs implements FuseHandler<MemoryFile, MemoryDirectory> {
     this.counts.destroyed++;
   }
 
+  /** What another node of a cluster would do: change data that this mount's kernel may have cached. */
+  async changeBehindKernel(ino: number, data: Uint8Array): Promise<void> {
+    await this.#serial(() => this.#writeRange(this.#get(ino), 0, data));
+  }
+
+  removeBehindKernel(name: string): void {
+    const inode = this.#child(this.#root, Buffer.from(name));
+    this.#remove(this.#root, Buffer.from(name));
+    this.#dropLink(inode);
+  }
+
   /** One change of data at a time: they share a bounce buffer. */
   async #serial<T>(work: () => Promise<T>): Promise<T> {
     const before = this.#queue;
