@@ -26,28 +26,54 @@ export function putHeader(view: DataView, at: number, length: number, error: num
   writeU64(view, at + 8, unique);
 }
 
+/** As S.ATTR.write, field by field: a listing with attributes writes thousands of them. */
 function putAttributes(view: DataView, at: number, attr: Attributes): void {
-  S.ATTR.write(view, at, attr);
+  const { at: field } = S.ATTR;
+  writeU64(view, at + field.ino, attr.ino);
+  writeU64(view, at + field.size, attr.size);
+  writeU64(view, at + field.blocks, attr.blocks);
+  putSeconds(view, at + field.atime, attr.atime);
+  putSeconds(view, at + field.mtime, attr.mtime);
+  putSeconds(view, at + field.ctime, attr.ctime);
+  view.setUint32(at + field.atimensec, attr.atimensec, true);
+  view.setUint32(at + field.mtimensec, attr.mtimensec, true);
+  view.setUint32(at + field.ctimensec, attr.ctimensec, true);
+  view.setUint32(at + field.mode, attr.mode, true);
+  view.setUint32(at + field.nlink, attr.nlink, true);
+  view.setUint32(at + field.uid, attr.uid, true);
+  view.setUint32(at + field.gid, attr.gid, true);
+  view.setUint32(at + field.rdev, attr.rdev, true);
+  view.setUint32(at + field.blksize, attr.blksize, true);
+  view.setUint32(at + field.flags, 0, true);
 }
 
-/** [whole seconds, nanoseconds] of a time to live in seconds. */
-function split(ttl: number): [number, number] {
+/** A signed 64-bit number without a bigint: the high word of a negative one is the floor. */
+function putSeconds(view: DataView, at: number, value: number): void {
+  view.setUint32(at, value >>> 0, true);
+  view.setInt32(at + 4, Math.floor(value / 0x100000000), true);
+}
+
+function putTtl(view: DataView, secondsAt: number, nanosecondsAt: number, ttl: number): void {
   const bounded = Math.min(Math.max(ttl, 0), TTL_MAX);
   const seconds = Math.floor(bounded);
-  return [seconds, Math.floor((bounded - seconds) * 1e9)];
+  writeU64(view, secondsAt, seconds);
+  view.setUint32(nanosecondsAt, Math.floor((bounded - seconds) * 1e9), true);
 }
 
+const NOBODY: Attributes = {
+  ino: 0, size: 0, blocks: 0, atime: 0, atimensec: 0, mtime: 0, mtimensec: 0, ctime: 0, ctimensec: 0, mode: 0, nlink: 0, uid: 0, gid: 0, rdev: 0, blksize: 0,
+};
+/** In a listing with attributes: "look this name up when you need it". */
+const NO_ENTRY: NegativeEntry = { nodeid: 0, entryTtl: 0 };
+
 function putEntry(view: DataView, at: number, entry: Entry | NegativeEntry): void {
-  const [entry_valid, entry_valid_nsec] = split(entry.entryTtl);
-  if (entry.nodeid === 0) {
-    S.ENTRY_OUT.write(view, at, { nodeid: 0, entry_valid, entry_valid_nsec });
-    S.ATTR.write(view, at + S.ENTRY_ATTR_AT, {});
-    return;
-  }
-  const { nodeid, generation, ttl, attr } = entry as Entry;
-  const [attr_valid, attr_valid_nsec] = split(ttl);
-  S.ENTRY_OUT.write(view, at, { nodeid, generation: BigInt(generation), entry_valid, entry_valid_nsec, attr_valid, attr_valid_nsec });
-  putAttributes(view, at + S.ENTRY_ATTR_AT, attr);
+  const { at: field } = S.ENTRY_OUT;
+  const known = 'attr' in entry ? entry : undefined;
+  writeU64(view, at + field.nodeid, entry.nodeid);
+  writeU64(view, at + field.generation, known?.generation ?? 0);
+  putTtl(view, at + field.entry_valid, at + field.entry_valid_nsec, entry.entryTtl);
+  putTtl(view, at + field.attr_valid, at + field.attr_valid_nsec, known?.ttl ?? 0);
+  putAttributes(view, at + S.ENTRY_ATTR_AT, known?.attr ?? NOBODY);
 }
 
 export class Replies {
@@ -71,8 +97,8 @@ export class Replies {
   }
 
   attr(unique: number, reply: AttributesReply): Uint8Array {
-    const [attr_valid, attr_valid_nsec] = split(reply.ttl);
-    S.ATTR_OUT.write(this.#view, HEADER, { attr_valid, attr_valid_nsec });
+    this.#view.setUint32(HEADER + S.ATTR_OUT.at.attr_valid_nsec + 4, 0, true);
+    putTtl(this.#view, HEADER + S.ATTR_OUT.at.attr_valid, HEADER + S.ATTR_OUT.at.attr_valid_nsec, reply.ttl);
     putAttributes(this.#view, HEADER + S.ATTR_OUT_ATTR_AT, reply.attr);
     return this.#done(unique, S.ATTR_OUT.size);
   }
@@ -156,8 +182,11 @@ export class DirectoryReply {
     const length = (front + S.DIRENT.size + entry.name.length + 7) & ~7;
     const at = this.#end;
     if (at + length > this.#bytes.length) return false;
-    if (this.#plus) putEntry(this.#view, at, entry.entry ?? { nodeid: 0, entryTtl: 0 });
-    S.DIRENT.write(this.#view, at + front, { ino: entry.ino, off: entry.next, namelen: entry.name.length, type: entry.type });
+    if (this.#plus) putEntry(this.#view, at, entry.entry ?? NO_ENTRY);
+    writeU64(this.#view, at + front + S.DIRENT.at.ino, entry.ino);
+    writeU64(this.#view, at + front + S.DIRENT.at.off, entry.next);
+    this.#view.setUint32(at + front + S.DIRENT.at.namelen, entry.name.length, true);
+    this.#view.setUint32(at + front + S.DIRENT.at.type, entry.type, true);
     const name = at + front + S.DIRENT.size;
     this.#bytes.set(entry.name, name);
     this.#bytes.fill(0, name + entry.name.length, at + length);

@@ -16,7 +16,7 @@ const name = (text: string) => Buffer.from(`${text}\0`);
 
 function u32(...values: number[]): Buffer {
   const bytes = Buffer.alloc(values.length * 4);
-  values.forEach((value, i) => bytes.writeUInt32LE(value >>> 0, i * 4));
+  for (const [i, value] of values.entries()) bytes.writeUInt32LE(value >>> 0, i * 4);
   return bytes;
 }
 
