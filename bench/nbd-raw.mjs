@@ -70,12 +70,17 @@ async function compare() {
     const ours = spawn(process.execPath, [process.argv[1], '--serve', directory, '--size', values.size], { stdio: ['pipe', 'pipe', 'inherit'] });
     children.push(ours);
     await new Promise((resolve) => { ours.stdout.once('data', resolve); });
+    const pids = { theirs: children[0].pid, ours: ours.pid };
     const uris = { theirs: `nbd+unix:///?socket=${theirs}`, ours: `nbd+unix:///disk?socket=${path.join(directory, 'ours.sock')}` };
-    const results = cells.map((cell) => ({ ...cell, theirs: [], ours: [], ratios: [] }));
+    const results = cells.map((cell) => ({ ...cell, theirs: [], ours: [], ratios: [], cpu: { theirs: [], ours: [] } }));
     for (let round = 0; round < Number(values.rounds); round++) {
       for (const result of results) {
         const order = round % 2 === 0 ? ['theirs', 'ours'] : ['ours', 'theirs'];
-        for (const side of order) result[side].push(result.count / run(result, uris[side]));
+        for (const side of order) {
+          const before = processorSeconds(pids[side]);
+          result[side].push(result.count / run(result, uris[side]));
+          result.cpu[side].push(((processorSeconds(pids[side]) - before) * 1e6) / result.count);
+        }
         result.ratios.push(result.ours.at(-1) / result.theirs.at(-1));
       }
       if (!values.json) process.stderr.write(`round ${round + 1} of ${values.rounds} done\n`);
@@ -106,6 +111,12 @@ function run(cell, uri) {
   return Number(seconds);
 }
 
+/** Processor time that a server has used so far: unlike its speed, hardly moved by what else the machine does. */
+function processorSeconds(pid) {
+  const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
 function spread(numbers) {
   const sorted = [...numbers].sort((a, b) => a - b);
   const middle = sorted.length / 2;
@@ -114,16 +125,16 @@ function spread(numbers) {
 }
 
 function print(results) {
-  const rows = results.map((result) => ({ name: result.name, goal: result.goal, theirs: spread(result.theirs), ours: spread(result.ours), ratio: spread(result.ratios) }));
+  const rows = results.map((result) => ({ name: result.name, goal: result.goal, theirs: spread(result.theirs), ours: spread(result.ours), ratio: spread(result.ratios), cpu: { theirs: spread(result.cpu.theirs), ours: spread(result.cpu.ours) } }));
   if (values.json) {
     process.stdout.write(`${JSON.stringify({ anchor: 'qemu-nbd --cache=none --aio=native', rounds: Number(values.rounds), rows }, null, 2)}\n`);
     return;
   }
   const whole = (value) => String(Math.round(value)).padStart(7);
   process.stdout.write(`\nNBD over a thick file, ${values.size} MiB, ratio to qemu-nbd --cache=none --aio=native, ${values.rounds} alternating rounds\n`);
-  process.stdout.write('cell             qemu-nbd/s  lunfs/s    min  median    max   goal\n');
+  process.stdout.write('cell             qemu-nbd/s  lunfs/s    min  median    max   goal   server CPU us per request (qemu-nbd, lunfs)\n');
   for (const row of rows) {
     const ratio = [row.ratio.min, row.ratio.median, row.ratio.max].map((value) => value.toFixed(2).padStart(6)).join(' ');
-    process.stdout.write(`${row.name.padEnd(16)} ${whole(row.theirs.median)} ${whole(row.ours.median)}    ${ratio}  ${row.goal.toFixed(2)}${row.ratio.median < row.goal ? '  below' : ''}\n`);
+    process.stdout.write(`${row.name.padEnd(16)} ${whole(row.theirs.median)} ${whole(row.ours.median)}    ${ratio}  ${row.goal.toFixed(2)} ${row.cpu.theirs.median.toFixed(1).padStart(8)} ${row.cpu.ours.median.toFixed(1).padStart(8)}${row.ratio.median < row.goal ? '  below' : ''}\n`);
   }
 }
