@@ -5,9 +5,9 @@
  *
  * Handing a descriptor over. Node cannot transfer a socket to a worker; the worker opens a second handle on the same
  * descriptor. So: this thread stops reading *before* the last option is answered (else it would steal requests), waits
- * until its own writes have left, and from then on never touches the socket, except to shut it down while the worker is
- * blocked in a read of it (control.ts). The worker alone closes the descriptor; the handle here is left behind with
- * nothing to do.
+ * until its own writes have left, and from then on never touches the socket, except to shut it down at the end. The
+ * descriptor is closed by the end of the worker's thread, which happens when this thread says so; the handle here is left
+ * behind with nothing to do.
  */
 import { spawn } from 'node:child_process';
 import type * as net from 'node:net';
@@ -15,12 +15,14 @@ import type { Duplex } from 'node:stream';
 import * as tls from 'node:tls';
 import { Worker } from 'node:worker_threads';
 import { wireMessage } from '../errors.js';
+import { NbdErrno } from '../protocol.js';
 import { after } from './clock.js';
 import { Control } from './control.js';
 import type { DataWorkerStart, FromWorker, ToWorker } from './data-worker.js';
 import type { ExportOptions, ExportTable } from './exports.js';
+import { keepOpen } from './io.js';
 import { Negotiation, type Granted, type Step } from './negotiation.js';
-import { serve, type OwnerRequest } from './owner.js';
+import { serve, type OwnerReply, type OwnerRequest } from './owner.js';
 import { Replies } from './replies.js';
 import { Slots, connectionMemory } from './slots.js';
 import { Transmission } from './transmission.js';
@@ -29,6 +31,8 @@ import { Transmission } from './transmission.js';
 const HANDSHAKE_MS = 10_000;
 /** A peer that was told the end but keeps its side open gets this long before the socket is shut down under it. */
 const SHUTDOWN_MS = 500;
+/** At the end a peer has this long to take the replies of what is in flight. */
+const DRAIN_MS = 5000;
 
 export interface ConnectionOptions {
   readonly exports: ExportTable;
@@ -53,7 +57,9 @@ export class Connection {
   readonly closed: Promise<void>;
   #resolve: () => void = () => {};
   #stream: Duplex;
-  #stop: (() => void) | null = null;
+  #stop: ((abandon: boolean) => void) | null = null;
+  /** Owner requests in flight, by what answers them should the connection be abandoned. */
+  readonly #atOwner = new Set<(reply: OwnerReply) => void>();
   #finished = false;
   readonly #negotiation: Negotiation;
   readonly #cancelTimer: () => void;
@@ -67,9 +73,9 @@ export class Connection {
     socket.write(this.#negotiation.hello());
   }
 
-  /** Begin no more requests, answer those in flight, close. */
-  close(): Promise<void> {
-    if (this.#stop !== null) this.#stop();
+  /** Begin no more requests, answer those in flight (`abandon`: answer nothing), close. */
+  close(abandon = false): Promise<void> {
+    if (this.#stop !== null) this.#stop(abandon);
     else if (this.export === null) this.#drop(null);
     return this.closed;
   }
@@ -174,27 +180,43 @@ export class Connection {
       slots,
       replies,
       direct: null,
-      owner: (request) => void this.#serve(granted, request, bytes).then((reply) => transmission.ownerDone(reply)),
+      owner: (request) => this.#serve(granted, request, bytes, (reply) => transmission.ownerDone(reply)),
       resume: () => {
         feed(rest);
         if (!transmission.blocked) stream.resume();
       },
       ended: (violation) => {
         if (violation !== null) this.options.report(`export ${granted.export.name}: connection closed: ${violation}`);
+        after(SHUTDOWN_MS, () => stream.destroy());
         stream.end(() => stream.destroy());
         this.#finish();
       },
     });
     const stop = (): void => transmission.stop();
+    this.#stop = (abandon) => {
+      if (abandon) replies.mute();
+      else after(DRAIN_MS, () => stream.destroy());
+      stop();
+      if (abandon) this.#abandon();
+    };
     stream.on('data', feed).on('end', stop).on('close', stop);
     stream.off('error', this.#onGone).on('error', stop);
-    this.#stop = stop;
     feed(granted.rest);
     if (!transmission.blocked) stream.resume();
   }
 
-  #serve(granted: Granted, request: OwnerRequest, memory: Uint8Array): ReturnType<typeof serve> {
-    return serve(granted.export.backend, { fastZero: granted.export.fastZero === true }, request, memory);
+  #serve(granted: Granted, request: OwnerRequest, memory: Uint8Array, done: (reply: OwnerReply) => void): void {
+    const { export: target } = granted;
+    const answer = (reply: OwnerReply): void => {
+      if (this.#atOwner.delete(answer)) done({ ...reply, slot: request.slot });
+    };
+    this.#atOwner.add(answer);
+    void serve(target.backend, { fastZero: target.fastZero === true }, request, memory).then(answer);
+  }
+
+  /** What is with the owner may never come back (a fenced volume): nobody waits for it. The peer is told nothing. */
+  #abandon(): void {
+    for (const answer of this.#atOwner) answer({ slot: 0, error: NbdErrno.ESHUTDOWN });
   }
 
   #handOver(granted: Granted, handle: Required<StreamHandle>, direct: NonNullable<ExportOptions['backend']['direct']>): void {
@@ -217,14 +239,14 @@ export class Connection {
       const post = (message: ToWorker): void => worker.postMessage(message);
       let shutdown: Promise<void> = Promise.resolve();
       let cancel = (): void => {};
-      let stopped = false;
-      this.#stop = () => {
-        if (stopped) return;
-        stopped = true;
-        post({ stop: true });
-        if (!control.claim()) return;
-        shutdown = new Promise((resolve) => { this.socket.end(resolve); });
-        cancel = after(SHUTDOWN_MS, () => shutDownSocket(fd, this.options.report));
+      this.#stop = (abandon) => {
+        cancel();
+        post({ stop: true, abandon });
+        if (abandon) this.#abandon();
+        const blocked = control.stop();
+        // The end of our side is enough for most peers to close theirs.
+        if (blocked) shutdown = new Promise((resolve) => { this.socket.end(resolve); });
+        cancel = after(blocked || abandon ? SHUTDOWN_MS : DRAIN_MS, () => shutDownSocket(fd, this.options.report));
       };
       let taken = false;
       worker.on('message', (message: FromWorker) => {
@@ -233,10 +255,11 @@ export class Connection {
           return;
         }
         if ('request' in message) {
-          void this.#serve(granted, message.request, bytes).then((reply) => post({ reply }));
+          this.#serve(granted, message.request, bytes, (reply) => post({ reply }));
           return;
         }
         if (message.violation !== null) this.options.report(`export ${granted.export.name}: connection closed: ${message.violation}`);
+        this.#stop = null;
         cancel();
         void shutdown.then(() => worker.terminate());
       });
@@ -244,12 +267,13 @@ export class Connection {
       worker.on('exit', () => {
         // A thread that could not even begin has closed nothing.
         if (!taken) release();
+        cancel();
         this.#finish();
       });
-      if (closing) this.#stop();
+      if (closing !== null) this.#stop(closing);
     };
-    let closing = false;
-    this.#stop = () => { closing = true; };
+    let closing: boolean | null = null;
+    this.#stop = (abandon) => { closing = abandon; };
     const release = keepOpen(this.socket);
     // Whatever this thread still had to write (the last option's reply) leaves before the worker may write.
     this.socket.write(Buffer.alloc(0), (error) => {
@@ -261,16 +285,6 @@ export class Connection {
       this.#finish();
     });
   }
-}
-
-/**
- * From now on nothing closes the socket's handle here, not even an error: its number may be another connection's by
- * then. Returns what closes it after all.
- */
-function keepOpen(socket: net.Socket): () => void {
-  const inner = socket as unknown as { _destroy(error: Error | null, done: (error: Error | null) => void): void; _handle: { close(): void } | null };
-  inner._destroy = (error, done) => done(error);
-  return () => inner._handle?.close();
 }
 
 function canHandOver(handle: StreamHandle | null): handle is Required<StreamHandle> {

@@ -3,8 +3,8 @@
  * read of its socket and hears no message.
  *
  * RUNNING: the worker will see messages, or the word, before it blocks. WAITING: it blocks, or is about to. STOP: the
- * main thread wants the end. Whoever changes the word learns the state before: if main finds WAITING it alone may shut
- * the socket down, and the worker, which finds STOP when its read returns, leaves the descriptor open until main is done.
+ * main thread wants the end. Whoever changes the word learns the state before: main, when it finds WAITING, wakes the
+ * worker by a shutdown of the socket; the worker, when it finds STOP, begins nothing more.
  */
 const RUNNING = 0;
 const WAITING = 1;
@@ -12,8 +12,6 @@ const STOP = 2;
 
 export class Control {
   readonly #word: Int32Array;
-  /** Worker: main claimed the socket while this thread was blocked. */
-  claimed = false;
 
   constructor(memory: SharedArrayBuffer) {
     this.#word = new Int32Array(memory);
@@ -24,14 +22,13 @@ export class Control {
     return Atomics.compareExchange(this.#word, 0, RUNNING, WAITING) === RUNNING;
   }
 
-  /** Worker, after it. False: main wants the end and holds the socket; what was read is not served. */
+  /** Worker, after it. False: main wants the end, and what was read is not served. */
   endWait(): boolean {
-    this.claimed = Atomics.compareExchange(this.#word, 0, WAITING, RUNNING) !== WAITING;
-    return !this.claimed;
+    return Atomics.compareExchange(this.#word, 0, WAITING, RUNNING) === WAITING;
   }
 
-  /** Main: ask for the end. True: the worker is blocked in a read, and main must shut the socket down. */
-  claim(): boolean {
+  /** Main: ask for the end. True: the worker is blocked in a read and hears nothing else. */
+  stop(): boolean {
     return Atomics.exchange(this.#word, 0, STOP) === WAITING;
   }
 }

@@ -8,7 +8,8 @@
  *   all blocking. A second request at once, or one that needs the owner, ends it.
  *
  * The descriptor belongs to two handles, one here, one on the main thread that accepted it (Node cannot transfer a
- * socket). Only this thread closes it, and not while the main thread may still use it: see `control.ts`.
+ * socket). Neither closes it; the end of this thread does, and the main thread says when. So the descriptor's number is
+ * this connection's for as long as the main thread might name it.
  */
 import * as fs from 'node:fs';
 import * as net from 'node:net';
@@ -16,6 +17,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { DirectMap, Gate } from '@lunfs/device';
 import type { Agreed } from '../request.js';
 import { Control } from './control.js';
+import { keepOpen } from './io.js';
 import type { OwnerReply, OwnerRequest } from './owner.js';
 import { Replies } from './replies.js';
 import { LANDING_BYTES, RECEIVE_BYTES, Slots, type ConnectionMemory } from './slots.js';
@@ -32,7 +34,10 @@ export interface DataWorkerStart {
 }
 
 /** Main thread to worker. */
-export type ToWorker = { readonly reply: OwnerReply } | { readonly stop: true };
+export type ToWorker =
+  | { readonly reply: OwnerReply }
+  /** Begin nothing more. `abandon`: and answer nothing more. */
+  | { readonly stop: true; readonly abandon: boolean };
 /** Worker to main thread. */
 export type FromWorker = { readonly taken: true } | { readonly request: OwnerRequest } | { readonly ended: true; readonly violation: string | null };
 
@@ -66,6 +71,7 @@ const socket = new net.Socket({
   manualStart: true,
   onread: { buffer: nextBuffer, callback: onRead },
 } as net.SocketConstructorOpts);
+keepOpen(socket);
 main.postMessage({ taken: true } satisfies FromWorker);
 const handle = (socket as unknown as { _handle: StreamHandle })._handle;
 
@@ -85,11 +91,7 @@ const transmission: Transmission = new Transmission({
     readOn();
   },
   resume: readOn,
-  ended: (violation) => {
-    // A socket that main may still want to shut down stays open until main ends this thread.
-    if (!control.claimed) socket.destroy();
-    main.postMessage({ ended: true, violation } satisfies FromWorker);
-  },
+  ended: (violation) => main.postMessage({ ended: true, violation } satisfies FromWorker),
 });
 
 /**
@@ -156,8 +158,10 @@ function quietLoop(): void {
 }
 
 main.on('message', (message: ToWorker) => {
-  if ('stop' in message) transmission.stop();
-  else transmission.ownerDone(message.reply);
+  if ('stop' in message) {
+    if (message.abandon) replies.mute();
+    transmission.stop();
+  } else transmission.ownerDone(message.reply);
 });
 socket.on('error', () => transmission.stop());
 socket.on('end', () => transmission.stop());

@@ -131,6 +131,11 @@ export class Replies {
     this.flushed();
   }
 
+  /** Send nothing more: the peer shall see the connection end, and no answer. */
+  mute(): void {
+    this.#broken = true;
+  }
+
   #stream(views: Uint8Array[], owners: (Slot | null)[], first: number, skip: number): void {
     this.stream.cork();
     for (let i = first; i < views.length; i++) {

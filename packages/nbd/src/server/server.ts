@@ -67,13 +67,17 @@ export class NbdServer {
     this.#exports.set(options.name, options);
   }
 
-  /** No new connection finds the export; requests in flight are answered, its connections closed. The backend is left open. */
-  async removeExport(name: string): Promise<void> {
+  /**
+   * No new connection finds the export; requests in flight are answered, its connections closed. The backend is left open.
+   * `abandon`: nothing more is answered, and nothing that is with the backend is waited for (a fenced volume: clients must
+   * see the end of their connection, not an error, and try again elsewhere).
+   */
+  async removeExport(name: string, options: { abandon?: boolean } = {}): Promise<void> {
     const found = this.#exports.get(name);
     if (found === undefined) throw usage('NBD_EXPORT_UNKNOWN', `there is no export ${name}`, { name });
     this.#exports.delete(name);
     this.#removing.add(name);
-    await Promise.all([...this.#connections].filter((connection) => connection.export === found).map((connection) => connection.close()));
+    await Promise.all([...this.#connections].filter((connection) => connection.export === found).map((connection) => connection.close(options.abandon)));
     this.#removing.delete(name);
   }
 

@@ -384,3 +384,45 @@ describe.each([{ transport: 'unix' }, { transport: 'tcp' }])('data worker over $
     await disk.close();
   });
 });
+
+describe.each(['worker', 'main'])('the end of an export, %s', (kind) => {
+  let backend: MemoryBackend | MovingBackend;
+
+  beforeEach(async () => {
+    await start();
+    backend = kind === 'main' ? new MemoryBackend(8 * MIB) : new MovingBackend(path.join(directory, 'lun'), 8 * MIB, seeded(20), true);
+    server.addExport({ name: 'disk', backend });
+  });
+  afterEach(async () => {
+    await server.close();
+    await backend.close();
+  });
+
+  it('abandons what will never come back, without an answer', async () => {
+    const disk = await client();
+    await disk.write(100, Buffer.alloc(10));
+    backend.stuck = true;
+    const lost = [disk.write(100, Buffer.alloc(10)), disk.write(8000, Buffer.alloc(1000)), disk.write(0, Buffer.alloc(4095))].map((write) => expect(write).rejects.toMatchObject({ code: 'NBD_CLOSED' }));
+    await disk.read(0, 4096);
+    await server.removeExport('disk', { abandon: true });
+    await Promise.all(lost);
+    expect(server.connections).toBe(0);
+  });
+
+  it('does not wait for ever for a client that takes no replies', async () => {
+    const deaf = net.connect({ path: socket });
+    const name = Buffer.from('....IHAVEOPT....\0\0\0\x04disk');
+    name.writeUInt32BE(3, 0);
+    name.writeUInt32BE(1, 12);
+    const read = Buffer.alloc(28);
+    read.writeUInt32BE(0x25609513, 0);
+    read.writeUInt32BE(MIB, 24);
+    deaf.pause();
+    deaf.write(Buffer.concat([name, ...Array.from({ length: 60 }, () => read)]));
+    await new Promise((resolve) => { setTimeout(resolve, 500); });
+    expect(server.connections).toBe(1);
+    await server.removeExport('disk');
+    expect(server.connections).toBe(0);
+    deaf.destroy();
+  });
+});

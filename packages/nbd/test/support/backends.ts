@@ -9,6 +9,8 @@ export class MemoryBackend implements FileBackend {
   readonly device: MemoryDevice;
   readonly written = new Set<number>();
   flushes = 0;
+  /** Writes never come back, as on a fenced volume. */
+  stuck = false;
   /** Next operation fails with this. */
   failure: Error | null = null;
 
@@ -29,6 +31,7 @@ export class MemoryBackend implements FileBackend {
   }
 
   async write(offset: number, from: Uint8Array): Promise<void> {
+    if (this.stuck) await new Promise(() => {});
     this.#fail();
     const start = Math.floor(offset / 512) * 512;
     const bytes = new Uint8Array(Math.ceil((offset + from.length) / 512) * 512 - start);
@@ -88,6 +91,8 @@ export class MovingBackend implements FileBackend {
   readonly gate = new Gate();
   readonly direct: { fd: number; alignment: number; gate: Gate };
   moves = 0;
+  /** Requests to the owner never come back, as on a fenced volume. */
+  stuck = false;
   ownerReads = 0;
   ownerWrites = 0;
   flushes = 0;
@@ -155,6 +160,7 @@ export class MovingBackend implements FileBackend {
 
   write(offset: number, data: Uint8Array): Promise<void> {
     this.ownerWrites++;
+    if (this.stuck) return new Promise(() => {});
     return this.#exclusive(async () => {
       // Read, change and write of whole clusters: direct writes into them must not be under way.
       await this.gate.recall();
