@@ -82,6 +82,11 @@ export class BlockCache {
     return this.#entries.get(entry.block.blkno) === entry;
   }
 
+  /** What is cached under a lock. */
+  ownedBy(owner: string): CacheEntry[] {
+    return [...(this.#byOwner.get(owner) ?? [])].map((blkno) => this.#entries.get(blkno)!);
+  }
+
   /** Drop what a lock protected. All of it must be clean: the lock's downconvert checkpoints first. */
   dropOwner(owner: string): void {
     const owned = this.#byOwner.get(owner);

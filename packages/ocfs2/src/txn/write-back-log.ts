@@ -13,6 +13,7 @@ export class WriteBackLog implements Log {
   #dirty = new Map<number, CacheEntry>();
   #committed: (() => void)[] = [];
   #ordered: Promise<void>[] = [];
+  #flushes: Promise<void> = Promise.resolve();
 
   constructor(private readonly device: BlockDevice, private readonly geo: Geometry) {}
 
@@ -36,7 +37,12 @@ export class WriteBackLog implements Log {
     await this.flush();
   }
 
-  async flush(): Promise<void> {
+  /** Flushes run one after the other: who asks while one runs may want what that one has already taken with it. */
+  flush(): Promise<void> {
+    return (this.#flushes = this.#flushes.then(() => this.#flush()));
+  }
+
+  async #flush(): Promise<void> {
     const dirty = this.#dirty, committed = this.#committed, ordered = this.#ordered;
     this.#dirty = new Map();
     this.#committed = [];
@@ -49,7 +55,7 @@ export class WriteBackLog implements Log {
       await this.device.write(entry.block.blkno * blockSize, entry.block.bytes);
     }
     await this.device.flush();
-    for (const [blkno, entry] of dirty) if (!this.#dirty.has(blkno)) entry.dirty = false;
+    for (const entry of dirty.values()) entry.dirty = false;
     for (const fn of committed) fn();
   }
 }
