@@ -16,7 +16,7 @@ import { MemoryDlm } from './memory-dlm.js';
 export interface HostileDlmOptions {
   /** 0 <= x < 1. */
   readonly random: () => number;
-  /** Run later, in another turn of the event loop. */
+  /** Run later: in this turn of the event loop, so that a lock is wanted back before its next use, or in a later one. */
   readonly defer: (fn: () => void) => void;
   /** The other node has been granted the lock at this level. Throw to fail the test. */
   readonly onTaken?: (name: string, level: LockLevel) => void;

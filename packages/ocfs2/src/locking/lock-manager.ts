@@ -105,6 +105,7 @@ export class LockManager implements LockTable {
   tryHold(name: string, level: LockLevel): boolean {
     const lock = this.#locks.get(name);
     if (lock === undefined || level > lock.level || lock.goingDown || lock.failed !== undefined) return false;
+    if (lock.request !== undefined && lock.request.level < level) return false; // given up already, the Dlm has still to say so
     // A reader may still join while the lock is only to go down to PR.
     if (lock.wanted !== NL && !(level === PR && lock.wanted === PR)) return false;
     this.#addHolder(lock, level);
@@ -137,16 +138,13 @@ export class LockManager implements LockTable {
   }
 
   #wait(name: string, level: LockLevel, trylock: boolean): Promise<boolean> {
-    let lock = this.#locks.get(name);
-    if (lock === undefined) {
-      this.#locks.set(name, (lock = new CachedLock(name)));
-      if (this.#locks.size > this.#capacity) this.#evict();
-    }
-    const known = lock;
-    if (known.failed !== undefined) return Promise.reject(known.failed);
+    const lock = this.#locks.get(name) ?? new CachedLock(name);
+    if (lock.failed !== undefined) return Promise.reject(lock.failed);
     return new Promise((resolve, reject) => {
-      known.waiters.push({ level, trylock, resolve, reject });
-      this.#advance(known);
+      lock.waiters.push({ level, trylock, resolve, reject });
+      this.#locks.set(name, lock);
+      this.#advance(lock);
+      if (this.#locks.size > this.#capacity) this.#evict();
     });
   }
 
@@ -321,7 +319,7 @@ export class LockManager implements LockTable {
 
   /** Give idle locks up, those not used for longest first; the hand passes few locks per call. */
   #evict(): void {
-    let budget = 32;
+    let budget = Math.min(32, this.#locks.size);
     for (const lock of this.#locks.values()) {
       if (budget-- === 0 || this.#locks.size <= this.#capacity) return;
       const busy = lock.held || lock.waiters.length > 0 || lock.goingDown || lock.request !== undefined || lock.failed !== undefined;

@@ -1,6 +1,8 @@
 /** An engine over a test volume: everything real but the clock, the dice and (until a test asks for more) the locks. */
 import type { BlockDevice } from '@lunfs/device';
 import { FsContext } from '../../src/context.js';
+import { Journal, JournalInode } from '../../src/journal/index.js';
+import { EX, HostileDlm, LockManager } from '../../src/locking/index.js';
 import { RawReader, readSystemFiles } from '../../src/inspect/index.js';
 import { BlockCache, type Clock, Engine, type LockTable, type Log, WriteBackLog } from '../../src/txn/index.js';
 import type { Geometry } from '../../src/format/index.js';
@@ -29,6 +31,10 @@ export interface TestContextOptions {
   /** Seed of `ctx.random`. */
   readonly seed?: number;
   readonly locks?: LockTable;
+  /** Run over a lock cache whose Dlm demands every lock back at once (seeded by `seed`); instead of `locks`. */
+  readonly hostile?: boolean;
+  /** Use the slot's journal; the volume must not need recovery. Its dinode is left clean. Instead of `log`. */
+  readonly journal?: boolean;
   /** The log to use; a WriteBackLog by default. */
   readonly log?: (device: BlockDevice, geo: Geometry) => Log | Promise<Log>;
   /** Blocks the cache keeps; small values make every operation restart often. */
@@ -37,12 +43,37 @@ export interface TestContextOptions {
 
 /** A context on a volume. Nothing is written to the device before `ctx.engine.log.commit()` or `flush()`. */
 export async function openTestContext(device: BlockDevice, options: TestContextOptions = {}): Promise<FsContext> {
-  const { slot = 0, seed = 1, locks = FREE_LOCKS, log, cacheBlocks } = options;
+  const { slot = 0, seed = 1, log, cacheBlocks, hostile = false, journal = false } = options;
   const reader = await RawReader.open(device);
   const { geo } = reader;
   const sys = await readSystemFiles(reader);
   const random = randomFrom(seed);
-  const theLog = await (log?.(device, geo) ?? new WriteBackLog(device, geo));
-  const engine = new Engine(geo, new BlockCache(device, geo, cacheBlocks), locks, theLog, new TestClock());
+  const theLog = journal
+    ? await Journal.open(device, geo, (await JournalInode.read(reader, sys.journal[slot])).map, { clock: new TestClock() })
+    : await (log?.(device, geo) ?? new WriteBackLog(device, geo));
+  const cache = new BlockCache(device, geo, cacheBlocks);
+  const locks = hostile ? hostileLocks(cache, theLog, seed) : (options.locks ?? FREE_LOCKS);
+  const engine = new Engine(geo, cache, locks, theLog, new TestClock());
   return new FsContext(geo, sys, slot, engine, { u32: () => Math.floor(random() * 2 ** 32) });
+}
+
+/** A lock cache over a HostileDlm that fails the test when a lock that went left something behind in the cache. */
+export function hostileLocks(cache: BlockCache, log: Log, seed: number): LockManager {
+  const random = randomFrom(seed);
+  const dlm = new HostileDlm({
+    random,
+    defer: (fn) => (random() < 0.8 ? queueMicrotask(fn) : void setImmediate(fn)),
+    onTaken: (name, level) => {
+      const kept = cache.ownedBy(name).filter((entry) => level === EX || entry.dirty);
+      if (kept.length > 0) throw new Error(`lock ${name} was given up to level ${level}, but block ${kept[0].block.blkno} is still cached`);
+    },
+  });
+  return new LockManager({
+    dlm,
+    dropOwner: (name) => cache.dropOwner(name),
+    settle: (name) => log.flushOwner(name),
+    onStuck: (_name, error) => {
+      throw error;
+    },
+  });
 }
