@@ -27,7 +27,7 @@ export function suites() {
   /** @type {Suite[]} */
   const found = [{
     name: 'unit', about: 'packages/*/test, no oracle needed', include: [path.join(root, 'packages/')],
-    exclude: ['packages/*/test/oracle/**'], order: 0, parallel: true, minutes: 10, missing: [],
+    exclude: ['packages/*/test/oracle/**'], order: 0, parallel: true, minutes: 15, missing: [],
   }];
   const directories = [
     ...fs.readdirSync(path.join(root, 'test')).map((name) => ({ name, directory: `test/${name}` })),
