@@ -31,14 +31,14 @@ import { Transmission } from './transmission.js';
 const HANDSHAKE_MS = 10_000;
 /** A peer that was told the end but keeps its side open gets this long before the socket is shut down under it. */
 const SHUTDOWN_MS = 500;
-/** At the end a peer has this long to take the replies of what is in flight. */
-const DRAIN_MS = 5000;
 
 export interface ConnectionOptions {
   readonly exports: ExportTable;
   readonly tls: tls.TlsOptions | null;
   /** Serve plain connections by data workers where the export has a direct path. */
   readonly workers: boolean;
+  /** At the end, what is in flight has this many milliseconds to be answered, and the peer to take the replies. */
+  readonly drainMs: number;
   /** A violation of the protocol or the failure of a worker; for the operator's log. */
   readonly report: (message: string) => void;
 }
@@ -61,6 +61,7 @@ export class Connection {
   /** Owner requests in flight, by what answers them should the connection be abandoned. */
   readonly #atOwner = new Set<(reply: OwnerReply) => void>();
   #finished = false;
+  #abandoned = false;
   readonly #negotiation: Negotiation;
   readonly #cancelTimer: () => void;
 
@@ -195,7 +196,7 @@ export class Connection {
     const stop = (): void => transmission.stop();
     this.#stop = (abandon) => {
       if (abandon) replies.mute();
-      else after(DRAIN_MS, () => stream.destroy());
+      else after(this.options.drainMs, () => stream.destroy());
       stop();
       if (abandon) this.#abandon();
     };
@@ -205,17 +206,20 @@ export class Connection {
     if (!transmission.blocked) stream.resume();
   }
 
+  /** Give a request to the owner; `done` gets its reply, exactly once. */
   #serve(granted: Granted, request: OwnerRequest, memory: Uint8Array, done: (reply: OwnerReply) => void): void {
     const { export: target } = granted;
     const answer = (reply: OwnerReply): void => {
       if (this.#atOwner.delete(answer)) done({ ...reply, slot: request.slot });
     };
     this.#atOwner.add(answer);
-    void serve(target.backend, { fastZero: target.fastZero === true }, request, memory).then(answer);
+    if (this.#abandoned) this.#abandon();
+    else void serve(target.backend, { fastZero: target.fastZero === true }, request, memory).then(answer);
   }
 
   /** What is with the owner may never come back (a fenced volume): nobody waits for it. The peer is told nothing. */
   #abandon(): void {
+    this.#abandoned = true;
     for (const answer of this.#atOwner) answer({ slot: 0, error: NbdErrno.ESHUTDOWN });
   }
 
@@ -246,7 +250,7 @@ export class Connection {
         const blocked = control.stop();
         // The end of our side is enough for most peers to close theirs.
         if (blocked) shutdown = new Promise((resolve) => { this.socket.end(resolve); });
-        cancel = after(blocked || abandon ? SHUTDOWN_MS : DRAIN_MS, () => shutDownSocket(fd, this.options.report));
+        cancel = after(blocked || abandon ? SHUTDOWN_MS : this.options.drainMs, () => shutDownSocket(fd, this.options.report));
       };
       let taken = false;
       worker.on('message', (message: FromWorker) => {

@@ -61,7 +61,9 @@ export async function serve(backend: FileBackend, promises: OwnerPromises, reque
   } catch (error) {
     return { slot, error: wireErrno(error), message: wireMessage(error) };
   }
-  if (!request.wantRuns || reply.error !== 0) return reply;
+  // A READ that met no data (its only piece is zeros) shows that there is nothing to map here.
+  const nothing = request.command === Command.READ && reply.pieces?.length === 2 && reply.pieces[0] === 0;
+  if (!request.wantRuns || reply.error !== 0 || nothing) return reply;
   const write = request.command === Command.WRITE;
   // The mapping is a favour to later requests: this one is done, so an error here is not its error.
   const mapping = await backend.map(request.offset, backend.size - request.offset, write, RUNS_AHEAD).catch(() => null);

@@ -23,12 +23,15 @@ export interface NbdServerOptions {
   readonly workers?: boolean;
   /** Most connections at a time; further ones are closed unanswered. Default 256. */
   readonly maxConnections?: number;
+  /** Milliseconds that an ending connection has to answer what is in flight and its peer to take it. Default 30000. */
+  readonly drainMs?: number;
   /** Lines for the operator's log: protocol violations, failed workers. */
   readonly report?: (message: string) => void;
 }
 
 const KEEPALIVE_MS = 30_000;
 const MAX_CONNECTIONS = 256;
+const DRAIN_MS = 30_000;
 
 export class NbdServer {
   readonly #exports = new Map<string, ExportOptions>();
@@ -46,7 +49,7 @@ export class NbdServer {
     };
     this.#maxConnections = options.maxConnections ?? MAX_CONNECTIONS;
     this.#connectionOptions = {
-      exports: table, workers: options.workers ?? true, report: options.report ?? (() => {}), tls: options.tls === undefined ? null : tlsOptions(options.tls),
+      exports: table, workers: options.workers ?? true, drainMs: options.drainMs ?? DRAIN_MS, report: options.report ?? (() => {}), tls: options.tls === undefined ? null : tlsOptions(options.tls),
     };
   }
 

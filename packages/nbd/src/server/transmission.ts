@@ -53,7 +53,7 @@ const STRAIGHT = 16 * 1024;
 /** Compact the receive buffer when less than this is left behind what it holds. */
 const TAIL = 64 * 1024;
 /** A cache of more runs than this is started anew: it would cost more than it saves. */
-const MAP_LIMIT = 1 << 17;
+const MAP_LIMIT = 1 << 15;
 /** The id of `base:allocation`, the only context there is. */
 export const ALLOCATION_CONTEXT = 1;
 
@@ -312,7 +312,10 @@ export class Transmission {
     for (const map of [direct.readable, direct.writable]) {
       if (map === direct.writable && reply.writable !== true) continue;
       if (map.epoch !== epoch || map.count > MAP_LIMIT) map.reset(epoch);
-      for (let i = 0; i < runs.length; i += 3) map.add(runs[i], runs[i + 1], runs[i + 2]);
+      for (let i = 0; i < runs.length; i += 3) {
+        // Adding moves all that lies behind: not for what is known.
+        if (map.find(runs[i]) !== runs[i + 2] || map.available(runs[i]) < runs[i + 1]) map.add(runs[i], runs[i + 1], runs[i + 2]);
+      }
     }
   }
 }

@@ -389,7 +389,7 @@ describe.each(['worker', 'main'])('the end of an export, %s', (kind) => {
   let backend: MemoryBackend | MovingBackend;
 
   beforeEach(async () => {
-    await start();
+    await start({ drainMs: 1000 });
     backend = kind === 'main' ? new MemoryBackend(8 * MIB) : new MovingBackend(path.join(directory, 'lun'), 8 * MIB, seeded(20), true);
     server.addExport({ name: 'disk', backend });
   });
