@@ -61,10 +61,17 @@ export function* walk(op: Op, tree: TreeRoot, from = 0): Generator<ExtentRec, vo
   }
 }
 
+/** The last record that starts before `cpos`. */
+export function lastBefore(op: Op, tree: TreeRoot, cpos: number): ExtentRec | undefined {
+  const list = readList(op, tree, leafBlock(findPath(op, tree, cpos - 1)));
+  const i = lastAtOrBefore(list, cpos - 1, firstLive(list));
+  return i >= firstLive(list) ? record(tree, list, i) : undefined;
+}
+
 /** End of the last record: the tree maps nothing from there on. */
 export function treeEnd(op: Op, tree: TreeRoot): number {
-  const list = readList(op, tree, leafBlock(findPath(op, tree, CPOS_END)));
-  return list.nextFree > firstLive(list) ? list.end(list.nextFree - 1) : 0;
+  const last = lastBefore(op, tree, CPOS_END);
+  return last === undefined ? 0 : last.cpos + last.clusters;
 }
 
 /** Map [cpos, cpos + clusters), which must be a hole. Joins neighbours in the same leaf that continue it, in the file and on the volume. */

@@ -8,6 +8,7 @@ import { EX } from '../locking/levels.js';
 import type { Op, Timestamp } from '../txn/index.js';
 import { ATTR, ATTR_MODIFIABLE, fileType, isDirectory, liveInode, setTimes } from './attributes.js';
 import { guardMode, guardUsage } from './feature-guard.js';
+import { foldLateTimes } from './file-state.js';
 import { checkFlags } from './namespace.js';
 
 /** Attributes to change; the size of a file is changed by truncate. */
@@ -29,6 +30,7 @@ export function changeAttributes(op: Op, ctx: FsContext, blkno: number, change: 
   if (owner) guardUsage(ctx, blkno, 'changing the owner of');
   if (mode !== undefined && fileType(look.di) !== MODE.LNK) guardMode(op, ctx, look);
   const inode = ctx.editInode(op, blkno);
+  foldLateTimes(op, ctx, inode);
   const { di } = inode;
   if (mode !== undefined) di.mode = fileType(di) | (mode & 0o7777);
   if (uid !== undefined) di.uid = uid;

@@ -4,7 +4,7 @@
  */
 import { UsageError } from '@lunfs/device';
 import { badField } from '../format/block.js';
-import { DYN } from '../format/constants.js';
+import { DYN, EXT } from '../format/constants.js';
 import { XATTR_BLOCK } from '../format/kinds.js';
 import { XATTR_BLOCK_BODY, XATTR_INDEXED, XattrBlock, XattrEntry, XattrHeader } from '../format/structs.js';
 import type { FsContext, InodeRef } from '../context.js';
@@ -30,6 +30,11 @@ export function guardUsage(ctx: FsContext, blkno: number, what: string): void {
 /** Refuse to change the data of an inode whose extents may be shared. */
 export function guardShared(ctx: FsContext, inode: InodeRef, what: string): void {
   if (inode.di.dynFeatures & DYN.HAS_REFCOUNT) throw refuse(ctx, inode.blkno, 'shared (refcounted) extents', what);
+}
+
+/** Refuse to change data or place of an extent that is shared. `flags`: EXT bits of its record. */
+export function guardExtent(ctx: FsContext, blkno: number, flags: number, what: string): void {
+  if (flags & EXT.REFCOUNTED) throw refuse(ctx, blkno, 'shared (refcounted) extents', what);
 }
 
 /** Refuse to free an inode that owns blocks this version cannot free. Attributes that lie in the dinode go with it. */

@@ -17,6 +17,7 @@ import { EX, PR, RANK, lockName } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
 import { isFastSymlink, linkCount } from './attributes.js';
 import { guardWipe } from './feature-guard.js';
+import { foldLateTimes } from './file-state.js';
 import { dioOrphanRemove, listOrphans, orphanRemove } from './orphans.js';
 
 /** Extents freed in one operation: few enough for the truncate log of any block size (39 records at 512 bytes). */
@@ -120,6 +121,7 @@ function wipeStep(op: Op, ctx: FsContext, blkno: number): 'kept' | 'more' | 'gon
   dirShrinkIndex(op, ctx, inode, pieces);
   if (di.dynFeatures & DYN.INDEXED_DIR) return 'more';
   orphanRemove(op, ctx, inode);
+  foldLateTimes(op, ctx, inode);
   di.dtime = op.now.sec;
   di.flags &= ~FL.VALID;
   freeMeta(op, ctx, 'inode', { slot: di.suballocSlot, bit: di.suballocBit, blkno, loc: di.suballocLoc });

@@ -11,6 +11,7 @@ import { type Attributes, attributesOf, liveDirectory, liveInode } from './attri
 import {
   type AtimeRule, type AttributeChange, DEFAULT_ATIME, type VolumeStatistics, atimeIsDue, changeAttributes, changeFlags, touchAtime, volumeStatistics,
 } from './attributes-change.js';
+import { withLateTimes } from './file-state.js';
 import { InodeTable } from './inode-life.js';
 import { type NewInode, type Unlinked, createName, linkName, lookupName, readSymlink, unlinkName } from './namespace.js';
 import { type Relation, type RenameRequest, belowItself, parentOf, renameName } from './namespace-rename.js';
@@ -35,7 +36,7 @@ export class Namespace {
 
   /** Attributes of an inode. */
   async attributes(blkno: number): Promise<Attributes> {
-    const body = (op: Op) => attributesOf(this.ctx.geo, liveInode(op, this.ctx, blkno, PR));
+    const body = (op: Op) => withLateTimes(this.ctx, attributesOf(this.ctx.geo, liveInode(op, this.ctx, blkno, PR)));
     return this.ctx.engine.readNow('getattr', body) ?? this.ctx.engine.read('getattr', body);
   }
 
@@ -145,7 +146,7 @@ export class Namespace {
 
   #referred(op: Op, inode: InodeRef): Attributes {
     this.inodes.refer(op, inode.blkno);
-    return attributesOf(this.ctx.geo, inode);
+    return withLateTimes(this.ctx, attributesOf(this.ctx.geo, inode));
   }
 
   #wipe({ blkno, orphaned }: Unlinked): Promise<void> {

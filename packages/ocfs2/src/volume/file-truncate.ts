@@ -1,0 +1,132 @@
+/**
+ * Changing a file's size, and unmapping. Truncate goes in the kernel's order (ondisk-format.md 5.7): first i_size with the
+ * rest of the last cluster zeroed, then clusters from the end backwards in several operations. A crash in between leaves a
+ * consistent file with clusters beyond i_size; they are zeroed when the file grows over them and freed with the file.
+ */
+import type { FsContext, InodeRef } from '../context.js';
+import { releaseClusters } from '../alloc/index.js';
+import { dinodeTree, lastBefore, removeRange, walk } from '../extents/index.js';
+import { DYN } from '../format/constants.js';
+import { capacity } from '../format/geometry.js';
+import { InlineData } from '../format/structs.js';
+import { EX } from '../locking/levels.js';
+import type { Op } from '../txn/index.js';
+import { guardExtent, guardUsage } from './feature-guard.js';
+import { type Piece, zeroBytes } from './file-data.js';
+import { inlineToExtents, resizeInline } from './file-inline.js';
+import { isInline, lockFile } from './file-map.js';
+import { type FileState, touch, withFile } from './file-state.js';
+import { checkFileRange, fillTo, writtenPieces } from './file-write.js';
+import { Ordered } from './ordered.js';
+
+/** One past the last cluster of any file. */
+export const NO_END = 0x1_0000_0000;
+
+/**
+ * Set a regular file's size. Shrinking frees clusters and waits for direct I/O by old mappings; growing leaves a hole
+ * (volumes without SPARSE_ALLOC: zeroed clusters). Throws FILE_TOO_LARGE, NO_SPACE, FEATURE_READ_ONLY.
+ */
+export async function truncateFile(ctx: FsContext, ino: number, size: number): Promise<void> {
+  checkFileRange(ctx, ino, 0, size);
+  await withFile(ctx, ino, async (state) => {
+    for (;;) {
+      const before = await ctx.engine.read('size', (op) => lockFile(op, ctx, ino, EX).di.size);
+      if (size > before && !ctx.geo.sparse) return fillTo(ctx, ino, state, size);
+      if (await resize(ctx, ino, state, before, size)) return;
+    }
+  });
+}
+
+/** False: the size was not `before` any more. */
+async function resize(ctx: FsContext, ino: number, state: FileState, before: number, size: number): Promise<boolean> {
+  const { clusterSize } = ctx.geo;
+  const release = await state.ranges.lock(Math.floor(Math.min(before, size) / clusterSize) * clusterSize, Number.POSITIVE_INFINITY, true);
+  try {
+    await state.recall();
+    const ordered = new Ordered();
+    const step = await ctx.engine.run('truncate', (op): { zero: Piece[]; unmap: boolean } | undefined => {
+      const ref = lockFile(op, ctx, ino, EX);
+      if (ref.di.size !== before) return undefined;
+      ordered.attach(op);
+      touch(op, ref.di, state);
+      if (isInline(ref)) {
+        if (size <= InlineData.at(ref.block).idCount) {
+          resizeInline(ref, size);
+          return { zero: [], unmap: false };
+        }
+        inlineToExtents(op, ctx, ref, ordered);
+      }
+      const end = Math.ceil(size / clusterSize);
+      if (size < before) guardRemoval(op, ctx, ref, end, NO_END);
+      const zero = size < before ? writtenPieces(op, ctx, ref, size, end * clusterSize) : writtenPieces(op, ctx, ref, before, size);
+      ref.di.size = size;
+      return { zero, unmap: size < before };
+    });
+    if (step === undefined) return false;
+    await ordered.finish(() => zeroPieces(ctx, step.zero));
+    if (step.unmap) await removeClusters(ctx, ino, 'truncate', Math.ceil(size / clusterSize), NO_END);
+    return true;
+  } finally {
+    release();
+  }
+}
+
+export async function zeroPieces(ctx: FsContext, pieces: readonly Piece[]): Promise<void> {
+  await Promise.all(pieces.map((p) => zeroBytes(ctx.engine.cache.device, p.device, p.length)));
+}
+
+/** Before the first of several removing operations: throws if one of them would have to be refused. */
+export function guardRemoval(op: Op, ctx: FsContext, ref: InodeRef, first: number, end: number): void {
+  const tree = dinodeTree(ref, op, ctx);
+  const last = lastBefore(op, tree, end);
+  if (last === undefined || last.cpos + last.clusters <= first) return;
+  guardUsage(ctx, ref.blkno, 'freeing space of');
+  if (!(ref.di.dynFeatures & DYN.HAS_REFCOUNT)) return;
+  for (const rec of walk(op, tree, first)) {
+    if (rec.cpos >= end) return;
+    guardExtent(ctx, ref.blkno, rec.flags, 'freeing space of');
+  }
+}
+
+/**
+ * Unmap clusters [first, end) of a file from the end backwards, as many operations as it takes; the physical clusters go
+ * to the truncate log. The caller holds the range lock and has recalled mappings.
+ */
+export async function removeClusters(ctx: FsContext, ino: number, name: string, first: number, end: number): Promise<void> {
+  for (let at = end; at > first; ) at = await ctx.engine.run(name, (op) => removeSome(op, ctx, ctx.editInode(op, ino), first, at));
+}
+
+/** Free what a file has beyond its size: left by an unfinished truncate or direct write, or reserved there. */
+export async function cutToSize(ctx: FsContext, ino: number): Promise<void> {
+  await withFile(ctx, ino, async (state) => {
+    const release = await state.ranges.lock(0, Number.POSITIVE_INFINITY, true);
+    try {
+      await state.recall();
+      const first = await ctx.engine.read('size', (op) => {
+        const ref = lockFile(op, ctx, ino, EX);
+        return isInline(ref) ? NO_END : Math.ceil(ref.di.size / ctx.geo.clusterSize);
+      });
+      await removeClusters(ctx, ino, 'cut to size', first, NO_END);
+    } finally {
+      release();
+    }
+  });
+}
+
+/** One operation's worth: returns where the next one goes on, `first` at the end. */
+function removeSome(op: Op, ctx: FsContext, ref: InodeRef, first: number, end: number): number {
+  const tree = dinodeTree(ref, op, ctx);
+  // All of them must fit an empty truncate log, or the operation would never get through.
+  const most = Math.min(64, Math.floor(capacity.truncateRecs(ctx.geo.blockSize) / 2));
+  let at = end;
+  for (let i = 0; i < most; i++) {
+    const rec = lastBefore(op, tree, at);
+    if (rec === undefined || rec.cpos + rec.clusters <= first) return first;
+    guardUsage(ctx, ref.blkno, 'freeing space of');
+    guardExtent(ctx, ref.blkno, rec.flags, 'freeing space of');
+    const from = Math.max(first, rec.cpos), to = Math.min(at, rec.cpos + rec.clusters);
+    removeRange(op, ctx, tree, from, to - from, (start, clusters) => releaseClusters(op, ctx, start, clusters));
+    at = from;
+  }
+  return at;
+}

@@ -1,0 +1,258 @@
+/**
+ * Writing file content.
+ *
+ * In place: all of the range is mapped, written, unshared and below i_size. Data goes to the device under the cluster
+ * locks, no operation runs, mtime is late (file-state.ts).
+ * Otherwise one operation claims clusters, inserts extents as written or turns unwritten ones into written ones, and sets
+ * i_size and times; the data goes to the device after it, and the transaction commits only when the data is there
+ * (data=ordered): a crash shows all or nothing, never old bytes. Nobody in this process sees the new extents before,
+ * because the range lock covers whole clusters from before the operation until the data is written; nobody in the
+ * cluster, because giving up the locks commits first.
+ */
+import { UsageError } from '@lunfs/device';
+import type { FsContext, InodeRef } from '../context.js';
+import { dinodeTree, insert, lookup, setFlags } from '../extents/index.js';
+import { EXT } from '../format/constants.js';
+import { EX } from '../locking/levels.js';
+import { claimClusters } from '../alloc/index.js';
+import type { Op } from '../txn/index.js';
+import { guardExtent, guardUsage } from './feature-guard.js';
+import { type Piece, writeBytes, writeFresh, zeroBytes } from './file-data.js';
+import { becomesInline, inlineToExtents, writeInline } from './file-inline.js';
+import { type Segment, isInline, lockFile, segments } from './file-map.js';
+import { type FileState, noteInPlaceWrite, touch, withFile } from './file-state.js';
+import { readHolding } from './held-read.js';
+import { Ordered } from './ordered.js';
+
+/** Pieces one operation takes on at most, so that it fits a transaction. */
+const MAX_PIECES = 64;
+
+/** Largest size of a file in bytes (Linux 6.1 fs/ocfs2/super.c:ocfs2_max_file_offset). */
+export function maxFileSize(ctx: FsContext): number {
+  return (0x1_0000_0000 - 1) * ctx.geo.clusterSize;
+}
+
+export function checkFileRange(ctx: FsContext, ino: number, offset: number, length: number): void {
+  if (!Number.isSafeInteger(offset) || offset < 0 || !Number.isSafeInteger(length) || length < 0) {
+    throw new UsageError('BAD_RANGE', 'EINVAL', `byte ${offset}, ${length} bytes is no range of a file`, { inode: ino, offset, length });
+  }
+  if (offset + length > maxFileSize(ctx)) {
+    throw new UsageError('FILE_TOO_LARGE', 'EFBIG', `${ctx.geo.device}: a file can have at most ${maxFileSize(ctx)} bytes here, inode ${ino} would get ${offset + length}; use larger clusters`, { inode: ino, offset, length });
+  }
+}
+
+/**
+ * Write all of `from` at byte `offset` (`'append'`: at i_size) of a regular file. Returns the offset written at. When it
+ * resolves every reader of this process sees the data; durable after `log.commit()` and a device flush.
+ * Throws NO_SPACE, FILE_TOO_LARGE, FEATURE_READ_ONLY; what an earlier operation of the same call wrote stays.
+ */
+export async function writeFile(ctx: FsContext, ino: number, offset: number | 'append', from: Uint8Array): Promise<number> {
+  checkFileRange(ctx, ino, offset === 'append' ? 0 : offset, from.length);
+  if (from.length === 0) return offset === 'append' ? 0 : offset;
+  return withFile(ctx, ino, async (state) => {
+    if (offset !== 'append' && (await writeInPlace(ctx, ino, state, offset, from))) {
+      await noteInPlaceWrite(ctx, ino);
+      return offset;
+    }
+    const at = offset === 'append' ? undefined : offset;
+    let start = at;
+    for (let done = 0; done < from.length; ) {
+      const step = await writeAllocating(ctx, ino, state, start === undefined ? undefined : start + done, from.subarray(done));
+      start ??= step.offset;
+      done += step.length;
+    }
+    return start!;
+  });
+}
+
+/** Write in place if that is possible. Holds the range in whole logical blocks: those at the edges are read and patched. */
+async function writeInPlace(ctx: FsContext, ino: number, state: FileState, offset: number, from: Uint8Array): Promise<boolean> {
+  const { device } = ctx.engine.cache;
+  const unit = device.logicalBlockSize;
+  const end = offset + from.length;
+  const release = await state.ranges.lock(offset - (offset % unit), Math.ceil(end / unit) * unit, true);
+  try {
+    // A worker writing the other part of a patched block must not lose its bytes.
+    if (offset % unit !== 0 || end % unit !== 0) await state.recall();
+    return await readHolding(ctx, 'write in place', (op) => planInPlace(op, ctx, ino, offset, end), async (found) => {
+      if (found === undefined) return false;
+      await Promise.all(found.map((s) => writeBytes(device, s.device, from.subarray(s.offset - offset, s.offset - offset + s.length))));
+      return true;
+    });
+  } finally {
+    release();
+  }
+}
+
+function planInPlace(op: Op, ctx: FsContext, ino: number, offset: number, end: number): Segment[] | undefined {
+  const ref = lockFile(op, ctx, ino, EX);
+  if (end > ref.di.size || isInline(ref)) return undefined;
+  const out: Segment[] = [];
+  for (const s of segments(op, ctx, ref, offset, end)) {
+    if (s.device < 0 || s.flags !== 0) return undefined;
+    out.push(s);
+  }
+  return out;
+}
+
+interface Step {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** What the operation decided; the data follows. */
+interface WritePlan extends Step {
+  /** Written pieces between old end and offset: zeroed before they come into sight. */
+  readonly zero: readonly Piece[];
+  /** Pieces that hold data already: written in place. */
+  readonly old: readonly Piece[];
+  /** Pieces that hold nothing yet, in whole clusters. */
+  readonly fresh: readonly Piece[];
+}
+
+/** One operation's worth of a write that allocates, converts or extends. */
+async function writeAllocating(ctx: FsContext, ino: number, state: FileState, at: number | undefined, from: Uint8Array): Promise<Step> {
+  const { clusterSize } = ctx.geo;
+  for (;;) {
+    const size = await ctx.engine.read('size', (op) => lockFile(op, ctx, ino, EX).di.size);
+    const offset = at ?? size, end = offset + from.length;
+    if (at === undefined) checkFileRange(ctx, ino, offset, from.length);
+    if (!ctx.geo.sparse && offset > size) {
+      await fillTo(ctx, ino, state, offset);
+      continue;
+    }
+    const extends_ = end > size;
+    const lockFrom = Math.floor((extends_ ? Math.min(offset, size) : offset) / clusterSize) * clusterSize;
+    const release = await state.ranges.lock(lockFrom, extends_ ? Number.POSITIVE_INFINITY : Math.ceil(end / clusterSize) * clusterSize, true);
+    try {
+      const ordered = new Ordered();
+      const plan = await ctx.engine.run('write', (op): WritePlan | 'again' => {
+        const ref = lockFile(op, ctx, ino, EX);
+        // The locked range was chosen by a size that may have changed since.
+        if (ref.di.size !== size && (extends_ || end > ref.di.size)) return 'again';
+        ordered.attach(op);
+        touch(op, ref.di, state);
+        return planAllocating(op, ctx, ref, offset, from, ordered);
+      });
+      if (plan === 'again') continue;
+      const { device } = ctx.engine.cache;
+      const unit = device.logicalBlockSize;
+      await ordered.finish(async () => {
+        if (plan.zero.length > 0 || plan.old.some((p) => p.offset % unit !== 0 || (p.offset + p.length) % unit !== 0)) await state.recall();
+        await Promise.all(plan.zero.map((p) => zeroBytes(device, p.device, p.length)));
+        const data = (p: Piece) => from.subarray(Math.max(0, p.offset - offset), Math.min(plan.length, p.offset + p.length - offset));
+        await Promise.all([
+          ...plan.old.map((p) => writeBytes(device, p.device, data(p))),
+          ...plan.fresh.map((p) => writeFresh(device, p, Math.max(0, offset - p.offset), data(p))),
+        ]);
+      });
+      return plan;
+    } finally {
+      release();
+    }
+  }
+}
+
+function planAllocating(op: Op, ctx: FsContext, ref: InodeRef, offset: number, from: Uint8Array, ordered: Ordered): WritePlan {
+  const { di } = ref;
+  const end = offset + from.length;
+  const nothing = { zero: [], old: [], fresh: [] };
+  if (becomesInline(ctx, ref, end)) {
+    writeInline(ctx, ref, offset, from);
+    return { offset, length: from.length, ...nothing };
+  }
+  if (isInline(ref)) inlineToExtents(op, ctx, ref, ordered);
+  const { clusterSize, blockSize } = ctx.geo;
+  const tree = dinodeTree(ref, op, ctx);
+  const zero = offset > di.size ? writtenPieces(op, ctx, ref, di.size, offset) : [];
+  const old: Piece[] = [], fresh: Piece[] = [];
+  const endCluster = Math.ceil(end / clusterSize);
+  let at = offset;
+  for (let pieces = 0; at < end && pieces < MAX_PIECES; pieces++) {
+    const cpos = Math.floor(at / clusterSize);
+    const found = lookup(op, tree, cpos);
+    const most = Math.min(endCluster, found.cpos + found.clusters) - cpos;
+    const got = found.hole ? allocate(op, ctx, ref, cpos, most, 0) : { clusters: most, blkno: found.blkno + (cpos - found.cpos) * ctx.geo.bpc };
+    const piece = { offset: cpos * clusterSize, length: got.clusters * clusterSize, device: got.blkno * blockSize };
+    const to = Math.min(end, piece.offset + piece.length);
+    if (found.hole) fresh.push(piece);
+    else {
+      guardExtent(ctx, ref.blkno, found.flags, 'writing to');
+      if (found.flags & EXT.UNWRITTEN) {
+        setFlags(op, ctx, tree, cpos, most, 0, EXT.UNWRITTEN);
+        fresh.push(piece);
+      } else old.push({ offset: at, length: to - at, device: piece.device + (at - piece.offset) });
+    }
+    at = to;
+  }
+  if (at > di.size) di.size = at;
+  return { offset, length: at - offset, zero, old, fresh };
+}
+
+/** Claim a run of up to `want` clusters for a hole at `cpos`, near what lies before it, and insert it with `flags`. */
+export function allocate(op: Op, ctx: FsContext, ref: InodeRef, cpos: number, want: number, flags: number): { clusters: number; blkno: number } {
+  guardUsage(ctx, ref.blkno, 'allocating space for');
+  const tree = dinodeTree(ref, op, ctx);
+  const before = cpos > 0 ? lookup(op, tree, cpos - 1) : undefined;
+  const goal = before === undefined || before.hole ? undefined : Math.floor(before.blkno / ctx.geo.bpc) + before.clusters;
+  const { start, len } = claimClusters(op, ctx, Math.min(want, tree.rules.maxRecord), 1, goal);
+  const blkno = start * ctx.geo.bpc;
+  insert(op, ctx, tree, { cpos, clusters: len, blkno, flags });
+  return { clusters: len, blkno };
+}
+
+/** Pieces of [from, to) that hold written data (to be zeroed). Throws if one is shared. */
+export function writtenPieces(op: Op, ctx: FsContext, ref: InodeRef, from: number, to: number): Piece[] {
+  const out: Piece[] = [];
+  for (const s of segments(op, ctx, ref, from, to)) {
+    if (s.device < 0 || s.flags & EXT.UNWRITTEN) continue;
+    guardExtent(ctx, ref.blkno, s.flags, 'zeroing a part of');
+    out.push({ offset: s.offset, length: s.length, device: s.device });
+  }
+  return out;
+}
+
+/**
+ * Extend a file to `size` with every cluster allocated and zero: what volumes without SPARSE_ALLOC demand. Several
+ * operations; each leaves a complete shorter file.
+ */
+export async function fillTo(ctx: FsContext, ino: number, state: FileState, size: number): Promise<void> {
+  const { clusterSize, blockSize } = ctx.geo;
+  const { device } = ctx.engine.cache;
+  for (let reached = 0; reached < size; ) {
+    const release = await state.ranges.lock(0, Number.POSITIVE_INFINITY, true);
+    try {
+      const ordered = new Ordered();
+      const step = await ctx.engine.run('extend', (op): { size: number; zero: Piece[] } => {
+        const ref = lockFile(op, ctx, ino, EX);
+        if (ref.di.size >= size) return { size: ref.di.size, zero: [] };
+        ordered.attach(op);
+        touch(op, ref.di, state);
+        if (isInline(ref)) inlineToExtents(op, ctx, ref, ordered);
+        const zero = writtenPieces(op, ctx, ref, ref.di.size, size);
+        const tree = dinodeTree(ref, op, ctx);
+        let at = Math.ceil(ref.di.size / clusterSize);
+        const end = Math.ceil(size / clusterSize);
+        for (let i = 0; i < MAX_PIECES && at < end; i++) {
+          const found = lookup(op, tree, at);
+          if (!found.hole) {
+            at = Math.min(end, found.cpos + found.clusters);
+            continue;
+          }
+          const got = allocate(op, ctx, ref, at, Math.min(end - at, found.clusters), 0);
+          zero.push({ offset: at * clusterSize, length: got.clusters * clusterSize, device: got.blkno * blockSize });
+          at += got.clusters;
+        }
+        ref.di.size = Math.min(size, at * clusterSize);
+        return { size: ref.di.size, zero };
+      });
+      await ordered.finish(async () => {
+        if (step.zero.length > 0) await state.recall();
+        await Promise.all(step.zero.map((p) => zeroBytes(device, p.device, p.length)));
+      });
+      reached = step.size;
+    } finally {
+      release();
+    }
+  }
+}
