@@ -13,7 +13,7 @@ import { mountFuse } from '@lunfs/fuse';
 const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '2' }, size: { type: 'string', default: '512' },
-    dir: { type: 'string', default: os.tmpdir() }, workers: { type: 'string', default: '2' }, cell: { type: 'string' }, json: { type: 'boolean', default: false },
+    dir: { type: 'string', default: os.tmpdir() }, workers: { type: 'string', default: '8' }, cell: { type: 'string' }, json: { type: 'boolean', default: false },
     serve: { type: 'string' }, on: { type: 'string' }, metadata: { type: 'string' },
   },
 });

@@ -9,6 +9,9 @@ export interface WorkerStart {
   readonly bell: SharedArrayBuffer;
   /** One Int32, added to when a worker marks a file as written in place. */
   readonly wrote: SharedArrayBuffer;
+  /** How many workers read at once when there is little to do (readers.ts). */
+  readonly readers: SharedArrayBuffer;
+  readonly baseReaders: number;
   /** Segments, announced to the main thread. */
   readonly segments: MessagePort;
   /** `FileNews`, from the main thread. */

@@ -27,9 +27,10 @@ import type { Negotiated } from './init.js';
 import { DATA_AT, LaneConsumer, MESSAGE_AT, MESSAGE_MAX, REPLY_AT, slotBase } from './lane.js';
 import type { SegmentMemory } from './lane.js';
 import type { WorkerReport, WorkerStart } from './messages.js';
+import { READERS_BYTES } from './readers.js';
 
 export interface SessionOptions {
-  /** Threads that read /dev/fuse; see README.md for how the default was measured. */
+  /** Threads for data, default 8: at most this many in-place requests are in the device's queue. Two of them wait for requests when there are few. */
   readonly workers?: number;
   /** Gets one line per message. Slow; for looking, not for running. */
   readonly trace?: (line: string) => void;
@@ -39,7 +40,9 @@ export interface SessionOptions {
   readonly abort?: () => void;
 }
 
-export const DEFAULT_WORKERS = 2;
+const DEFAULT_WORKERS = 8;
+/** Workers that wait for requests while there is little to do. */
+const BASE_READERS = 2;
 /** Requests answered before the event loop gets a turn. */
 const BATCH = 64;
 
@@ -63,6 +66,7 @@ export class FuseSession<F extends OpenFile = OpenFile, D extends OpenDirectory 
   readonly #dispatcher: Dispatcher<F, D>;
   readonly #bell = new SharedArrayBuffer(4);
   readonly #wrote = new SharedArrayBuffer(4);
+  readonly #readers = new SharedArrayBuffer(READERS_BYTES);
   readonly #lanes: Lane[] = [];
   #live = 0;
   #dead = false;
@@ -146,7 +150,7 @@ export class FuseSession<F extends OpenFile = OpenFile, D extends OpenDirectory 
       return announced.message as SegmentMemory;
     });
     const workerData: WorkerStart = {
-      fd: this.#fd, lane: consumer.memory, bell: this.#bell, wrote: this.#wrote, segments: segments.port2, news: news.port2,
+      fd: this.#fd, lane: consumer.memory, bell: this.#bell, wrote: this.#wrote, readers: this.#readers, baseReaders: BASE_READERS, segments: segments.port2, news: news.port2,
       trace: this.#options.trace !== undefined,
     };
     const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData, transferList: [segments.port2, news.port2], name: 'fuse' });

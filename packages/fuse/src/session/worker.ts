@@ -17,6 +17,7 @@ import type { FileNews } from './decide.js';
 import { DATA_AT, LaneProducer, MESSAGE_AT, MESSAGE_MAX, REPLY_AT, slotBase } from './lane.js';
 import type { Segment } from './lane.js';
 import type { WorkerReport, WorkerStart } from './messages.js';
+import { Readers } from './readers.js';
 
 const start = workerData as WorkerStart;
 if (parentPort === null) throw new InternalError('FUSE_WORKER', 'the FUSE worker was started as a program');
@@ -24,6 +25,7 @@ const port = parentPort;
 const report = (message: WorkerReport) => port.postMessage(message);
 const lane = new LaneProducer(start.lane, start.bell, (segment) => start.segments.postMessage(segment));
 const anyWrote = new Int32Array(start.wrote);
+const readers = new Readers(start.readers, start.baseReaders);
 const files = new WorkerFiles();
 const plan = new Plan();
 Error.stackTraceLimit = 0; // errors of system calls are part of the normal path here
@@ -77,11 +79,9 @@ function transfer(segment: Segment, at: number, write: boolean): boolean {
   }
 }
 
-/** Answer the message in `slot`; false when it was not answered and is to be handed over. */
-function serve(segment: Segment, base: number, length: number): boolean {
+/** Carry out the plan for the message at `base`; false when it was not answered and is to be handed over. */
+function serve(verdict: 'read' | 'write', segment: Segment, base: number, length: number): boolean {
   const at = base + MESSAGE_AT;
-  const verdict = decide(segment.view, at, length, files, plan);
-  if (verdict === 'forward') return false;
   const trace = start.trace ? printRequest(segment.bytes.subarray(at, at + length)) : '';
   const data = base + DATA_AT;
   if (verdict === 'read') {
@@ -105,6 +105,7 @@ function traced(request: string, op: 'READ' | 'WRITE', segment: Segment, at: num
 
 function run(): string {
   let slot = lane.take();
+  readers.begin();
   for (;;) {
     const segment = lane.segment(slot);
     const base = slotBase(slot);
@@ -118,9 +119,17 @@ function run(): string {
       return code;
     }
     if (lane.hasMail()) readMail();
-    if (serve(segment, base, length)) continue;
-    lane.forward(slot, length);
-    slot = lane.take();
+    const verdict = decide(segment.view, base + MESSAGE_AT, length, files, plan);
+    let served = false;
+    if (verdict !== 'forward') {
+      readers.pause();
+      served = serve(verdict, segment, base, length);
+    }
+    if (!served) {
+      lane.forward(slot, length);
+      slot = lane.take();
+    }
+    if (verdict !== 'forward') readers.begin();
   }
 }
 
@@ -130,6 +139,7 @@ try {
 } catch (error) {
   reason = codeOf(error);
 }
+readers.end();
 report({ kind: 'ended', reason });
 start.segments.close();
 start.news.close();
