@@ -11,7 +11,10 @@ export const TOY_BLOCK: BlockKind = { name: 'toy block', checkAt: () => 8, valid
 
 export interface TinyVolume {
   readonly geo: Geometry;
+  /** The first log. */
   readonly map: BlockMap;
+  /** All logs, one per slot. */
+  readonly maps: readonly BlockMap[];
   readonly device: MemoryDevice;
   /** First and one past the last of the blocks that operations may change. */
   readonly first: number;
@@ -26,30 +29,34 @@ export interface TinyOptions {
   readonly sequence?: number;
   readonly logBlocks?: number;
   readonly toyBlocks?: number;
+  readonly slots?: number;
 }
 
-/** A formatted tiny volume. The log lies in two runs, the second before the first. */
-export function tinyVolume({ blockSize = 512, metaecc = true, bit64 = false, sequence = 1, logBlocks = 1024, toyBlocks = 300 }: TinyOptions = {}): TinyVolume {
+/** A formatted tiny volume. Each log lies in two runs, the second before the first. */
+export function tinyVolume({ blockSize = 512, metaecc = true, bit64 = false, sequence = 1, logBlocks = 1024, toyBlocks = 300, slots = 1 }: TinyOptions = {}): TinyVolume {
   const first = 16, end = first + toyBlocks;
-  const totalBlocks = end + logBlocks + 8;
+  const totalBlocks = end + slots * logBlocks + 8;
   const half = logBlocks >> 1;
   // Only what the journal and the cache look at.
   const geo = { device: 'tiny', blockSize, metaecc, totalBlocks } as unknown as Geometry;
-  const map = new BlockMap(geo, [{ blkno: end + half, count: logBlocks - half }, { blkno: end, count: half }]);
   const device = new MemoryDevice({ size: Math.ceil((totalBlocks * blockSize) / 4096) * 4096, name: 'tiny' });
-  const block = new Block('tiny', map.at(0).blkno, new Uint8Array(blockSize));
-  const sb = Jbd2Super.at(block);
-  Object.assign(sb, {
-    magic: JBD2_MAGIC, blocktype: JBD2_BLOCK.superV2, blockSize, maxLen: logBlocks, first: blockSize === 512 ? 2 : 1, sequence, start: 1,
-    featureIncompat: bit64 ? JBD2_INCOMPAT.BIT64 : 0,
+  const maps = Array.from({ length: slots }, (_, slot) => {
+    const at = end + slot * logBlocks;
+    const map = new BlockMap(geo, [{ blkno: at + half, count: logBlocks - half }, { blkno: at, count: half }]);
+    const block = new Block('tiny', map.at(0).blkno, new Uint8Array(blockSize));
+    // mkfs leaves s_start at the log's first block (ondisk-format.md 9.1).
+    const first = blockSize === 512 ? 2 : 1;
+    Object.assign(Jbd2Super.at(block), {
+      magic: JBD2_MAGIC, blocktype: JBD2_BLOCK.superV2, blockSize, maxLen: logBlocks, first, sequence, start: first,
+      featureIncompat: bit64 ? JBD2_INCOMPAT.BIT64 : 0,
+    });
+    device.writeSync(block.blkno * blockSize, block.bytes);
+    return map;
   });
-  // mkfs leaves s_start at the log's first block (ondisk-format.md 9.1).
-  sb.start = sb.first;
-  device.writeSync(block.blkno * blockSize, block.bytes);
   const toy = new Uint8Array(blockSize);
   if (metaecc) stampCheck(toy, 8);
   for (let blkno = first; blkno < end; blkno++) device.writeSync(blkno * blockSize, toy);
-  return { geo, map, device, first, end };
+  return { geo, map: maps[0], maps, device, first, end };
 }
 
 export async function readBlocks(device: BlockDevice, blockSize: number, first: number, end: number): Promise<Uint8Array> {
