@@ -34,7 +34,8 @@ class Dawdler {
   }
 }
 
-async function runScript(seed: number, options: TinyOptions, count: number): Promise<Script> {
+/** `large`: share of the operations that change up to 200 blocks. */
+async function runScript(seed: number, options: TinyOptions, count: number, large = 0.1): Promise<Script> {
   const random = new Random(seed);
   const volume = tinyVolume(options);
   const { geo, map, device, first, end } = volume;
@@ -48,7 +49,7 @@ async function runScript(seed: number, options: TinyOptions, count: number): Pro
   const ops: number[][] = [[]];
   const pending: Promise<unknown>[] = [];
   for (let i = 1; i <= count; i++) {
-    const n = random.chance(0.1) ? 1 + random.int(120) : 1 + random.int(8);
+    const n = random.chance(large) ? 1 + random.int(200) : 1 + random.int(8);
     const blocks = Array.from({ length: n }, () => first + random.int(end - first));
     await engine.run('toy', (op) => {
       const lock = op.lock('M', EX, 0);
@@ -111,15 +112,16 @@ async function recovered(script: Script, image: MemoryDevice): Promise<number> {
   return last;
 }
 
-const CASES: readonly (TinyOptions & { readonly name: string; readonly seed: number; readonly count: number })[] = [
+const CASES: readonly (TinyOptions & { readonly name: string; readonly seed: number; readonly count: number; readonly large?: number })[] = [
   { name: '512-byte blocks, numbers that wrap', blockSize: 512, sequence: 0xffff_fff0, seed: 1, count: 100 },
   { name: '1K blocks, 64-bit tags', blockSize: 1024, bit64: true, metaecc: false, seed: 2, count: 60 },
   { name: '4K blocks', blockSize: 4096, seed: 3, count: 40 },
+  { name: 'a log that is always full', blockSize: 512, seed: 4, count: 60, large: 0.9 },
 ];
 
 describe.each(CASES)('a crash at every request, $name', (options) => {
   test('kept in order: everything logged is there', async () => {
-    const script = await runScript(options.seed, options, options.count);
+    const script = await runScript(options.seed, options, options.count, options.large);
     let images = 0;
     for (const { device, marks, point } of prefixImages(script.recording)) {
       const shown = await recovered(script, device);
@@ -130,8 +132,8 @@ describe.each(CASES)('a crash at every request, $name', (options) => {
   });
 
   test('reordered, lost and torn: everything durable is there', async () => {
-    const script = await runScript(options.seed + 100, options, options.count);
-    for (const { device, marks, point, seed } of reorderedImages(script.recording, new Random(options.seed), { perPoint: 1 })) {
+    const script = await runScript(options.seed + 100, options, options.count, options.large);
+    for (const { device, marks, point, seed } of reorderedImages(script.recording, new Random(options.seed), { perPoint: 2 })) {
       const shown = await recovered(script, device);
       expect(shown, `crash at ${point}, seed ${seed}`).toBeGreaterThanOrEqual(promised(marks, ['durable']));
     }

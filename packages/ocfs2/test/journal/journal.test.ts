@@ -1,4 +1,4 @@
-import { FaultyDevice, type MemoryDevice, Random, RecordingDevice } from '@lunfs/device';
+import { type BlockDevice, FaultyDevice, Random, RecordingDevice } from '@lunfs/device';
 import { describe, expect, test } from 'vitest';
 import { Block, Jbd2Super } from '../../src/format/index.js';
 import { Journal, LogReader, replayJournal } from '../../src/journal/index.js';
@@ -23,7 +23,7 @@ async function bench(options: TinyOptions = {}): Promise<Bench> {
   const { geo, map, device, first } = volume;
   const faulty = new FaultyDevice(device, { random: new Random(1) });
   const recording = new RecordingDevice(device);
-  (recording as { inner: FaultyDevice | MemoryDevice }).inner = faulty;
+  (recording as { inner: BlockDevice }).inner = faulty;
   const timers = new TestTimers();
   const journal = await Journal.open(recording, geo, map, { clock: new TestClock(), timers });
   const engine = new Engine(geo, new BlockCache(recording, geo), FREE_LOCKS, journal, new TestClock());

@@ -3,7 +3,7 @@
  * nodes at any request, the logs replayed in any order, must leave every operation whole and in its place: no image of
  * one node's log may overwrite what another node wrote later under the same lock.
  */
-import { MemoryDevice, Random, RecordingDevice, prefixImages, reorderedImages } from '@lunfs/device';
+import { type MemoryDevice, Random, RecordingDevice, prefixImages, reorderedImages } from '@lunfs/device';
 import { describe, expect, test } from 'vitest';
 import { Journal, replayJournal } from '../../src/journal/index.js';
 import { EX, type Dlm, HostileDlm, LockManager, MemoryDlm, PR } from '../../src/locking/index.js';
