@@ -9,3 +9,4 @@ export * from './volume/index.js';
 export * as extentTrees from './extents/index.js';
 export type { DirEntry } from './dir/index.js';
 export * from './journal/index.js';
+export * from './mkfs/index.js';

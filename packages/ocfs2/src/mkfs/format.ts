@@ -1,0 +1,129 @@
+/**
+ * Writing a fresh volume. Order: discard; zeros over both ends (whatever was recognisable there is gone, and an aborted
+ * format leaves nothing that could be mounted); metadata, cluster groups, zeroed areas; a flush; the backup superblocks;
+ * the superblock last.
+ */
+import type { BlockDevice } from '@lunfs/device';
+import type { Random } from '../context.js';
+import { SUPER_BLOCK_BLKNO } from '../format/index.js';
+import { type Layout, layOut, type VolumeSeed } from './layout.js';
+import { type MkfsOptions, planVolume, type VolumePlan } from './plan.js';
+
+export interface MkfsProgress {
+  readonly stage: 'discard' | 'zero' | 'metadata' | 'groups' | 'superblocks';
+  /** Bytes done and to do in this stage. */
+  readonly done: number;
+  readonly total: number;
+}
+
+export interface MkfsEnvironment {
+  readonly random: Random;
+  /** Wall-clock seconds, for the times in the volume. */
+  readonly time: number;
+  readonly progress?: (progress: MkfsProgress) => void;
+  /** What is random otherwise; for tests. */
+  readonly seed?: Partial<VolumeSeed>;
+}
+
+const END = 2 ** 20;
+const DISCARD_STEP = 2 ** 31;
+const ZERO_STEP = 64 * 2 ** 20;
+/** Largest single write, and how many are under way at once. */
+const MOST_WRITE = 4 * 2 ** 20;
+const WRITES_AT_ONCE = 16;
+
+function seedOf(options: MkfsOptions, { random, time, seed }: MkfsEnvironment): VolumeSeed {
+  const uuid = new Uint8Array(16);
+  if (options.uuid !== undefined) uuid.set(Buffer.from(options.uuid.replaceAll('-', ''), 'hex'));
+  else {
+    const dv = new DataView(uuid.buffer);
+    for (let i = 0; i < 16; i += 4) dv.setUint32(i, random.u32());
+    // Version 4, variant 1, as every tool shows it.
+    uuid[6] = (uuid[6] & 0x0f) | 0x40;
+    uuid[8] = (uuid[8] & 0x3f) | 0x80;
+  }
+  return { generation: random.u32(), uuid, dxSeed: [random.u32(), random.u32(), random.u32()], time, ...seed };
+}
+
+/**
+ * Format `device`. Everything on it is lost. Resolves to what was made; throws UsageError before anything is written if
+ * the options do not fit the device, and I/O errors as they come (the device holds no volume then).
+ */
+export async function formatVolume(device: BlockDevice, options: MkfsOptions, env: MkfsEnvironment): Promise<VolumePlan> {
+  const plan = planVolume(device, options);
+  const layout = layOut(plan, seedOf(options, env));
+  const tell = (stage: MkfsProgress['stage'], done: number, total: number) => env.progress?.({ stage, done, total });
+  const { blockSize, bytes } = plan;
+  if (device.canDiscard && options.discard !== false) {
+    for (let at = 0; at < bytes; at += DISCARD_STEP) {
+      await device.discard(at, Math.min(DISCARD_STEP, bytes - at));
+      tell('discard', Math.min(at + DISCARD_STEP, bytes), bytes);
+    }
+  }
+  await device.writeZeroes(0, Math.min(END, bytes));
+  await device.writeZeroes(Math.max(0, bytes - END), Math.min(END, bytes));
+  await device.flush();
+
+  await zeroRanges(device, layout, (done, total) => tell('zero', done, total));
+  await writeBlocks(device, layout, (done, total) => tell('metadata', done, total));
+  await writeGroups(device, layout, (done, total) => tell('groups', done, total));
+  await device.flush();
+  const copies = [...layout.superBlocks].filter(([blkno]) => blkno !== SUPER_BLOCK_BLKNO);
+  for (const [blkno, copy] of copies) await device.write(blkno * blockSize, copy);
+  await device.flush();
+  // Lead and superblock in one piece: three blocks from the device's first byte.
+  const head = new Uint8Array(3 * blockSize);
+  head.set(layout.lead);
+  head.set(layout.superBlocks.get(SUPER_BLOCK_BLKNO)!, SUPER_BLOCK_BLKNO * blockSize);
+  await device.write(0, head);
+  await device.flush();
+  tell('superblocks', layout.superBlocks.size, layout.superBlocks.size);
+  return plan;
+}
+
+type Report = (done: number, total: number) => void;
+
+async function zeroRanges(device: BlockDevice, { plan, zeroes }: Layout, report: Report): Promise<void> {
+  const total = zeroes.reduce((sum, range) => sum + range.count, 0) * plan.blockSize;
+  let done = 0;
+  for (const { blkno, count } of zeroes) {
+    const end = (blkno + count) * plan.blockSize;
+    for (let at = blkno * plan.blockSize; at < end; at += ZERO_STEP) {
+      const length = Math.min(ZERO_STEP, end - at);
+      await device.writeZeroes(at, length);
+      report((done += length), total);
+    }
+  }
+}
+
+/** Write all blocks, neighbours together. */
+async function writeBlocks(device: BlockDevice, { plan, blocks }: Layout, report: Report): Promise<void> {
+  const { blockSize } = plan;
+  const order = [...blocks.keys()].sort((a, b) => a - b);
+  const total = order.length * blockSize;
+  let done = 0;
+  for (let i = 0; i < order.length; ) {
+    let n = 1;
+    while (i + n < order.length && order[i + n] === order[i] + n && (n + 1) * blockSize <= MOST_WRITE) n++;
+    const bytes = new Uint8Array(n * blockSize);
+    for (let k = 0; k < n; k++) bytes.set(blocks.get(order[i + k])!, k * blockSize);
+    await device.write(order[i] * blockSize, bytes);
+    report((done += bytes.length), total);
+    i += n;
+  }
+}
+
+/** Every group's descriptor with the rest of its cluster zero. */
+async function writeGroups(device: BlockDevice, { plan, group }: Layout, report: Report): Promise<void> {
+  const { clusterGroups, clusterSize, blockSize } = plan;
+  for (let index = 0; index < clusterGroups; index += WRITES_AT_ONCE) {
+    const batch = Array.from({ length: Math.min(WRITES_AT_ONCE, clusterGroups - index) }, async (_, i) => {
+      const { blkno, bytes } = group(index + i);
+      const cluster = new Uint8Array(clusterSize);
+      cluster.set(bytes);
+      await device.write(blkno * blockSize, cluster);
+    });
+    await Promise.all(batch);
+    report(Math.min(index + WRITES_AT_ONCE, clusterGroups) * clusterSize, clusterGroups * clusterSize);
+  }
+}

@@ -1,0 +1,5 @@
+/** Making volumes. */
+export { type FeatureLevel, type FeatureSet, featureNames } from './features.js';
+export { formatVolume, type MkfsEnvironment, type MkfsProgress } from './format.js';
+export type { VolumeSeed } from './layout.js';
+export { type MkfsOptions, planVolume, type VolumePlan } from './plan.js';
