@@ -18,3 +18,4 @@ export { type FallocateMode, fallocate, preallocateContiguous, punchHole, zeroRa
 export { flushAllTimes, flushTimes, noteInPlaceWrite, recallMappings, registerGate } from './file-state.js';
 export { cutToSize, truncateFile } from './file-truncate.js';
 export { maxFileSize, writeFile } from './file-write.js';
+export { type MountOptions, type Recovery, Volume } from './mount.js';

@@ -63,6 +63,11 @@ export class InodeTable {
     await this.wipeUnused(blkno);
   }
 
+  /** Give all references back: the volume is being closed, and who had files open did not close them (FUSE sends no FORGET at umount). */
+  async forgetAll(): Promise<void> {
+    for (const [blkno, refs] of [...this.#refs]) await this.forget(blkno, refs);
+  }
+
   /** Wipe an inode that has no names, if it is not in core. A failure is left to the next mount's recovery. */
   async wipeUnused(blkno: number): Promise<void> {
     if (this.has(blkno)) return;
