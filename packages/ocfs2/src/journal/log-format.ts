@@ -28,7 +28,10 @@ export interface LogSuper {
   readonly first: number;
   /** Sequence number of the first transaction in the log. */
   readonly sequence: number;
-  /** Log block at which it starts; 0: the log is empty. */
+  /**
+   * Log block at which it starts; 0: the log is empty. mkfs.ocfs2 writes 1 also where the log area begins at 2 (512-byte
+   * blocks): nothing can start before `first`, so that log is empty too.
+   */
   readonly start: number;
   readonly bit64: boolean;
 }
@@ -58,7 +61,7 @@ export function parseLogSuper(block: Block, geo: Geometry, map: BlockMap): LogSu
   // The superblock is 1024 bytes: with 512-byte blocks it takes two (ondisk-format.md 9.1).
   const least = Math.ceil(Jbd2Super.size / geo.blockSize);
   if (sb.first < least || sb.first > sb.maxLen - MIN_LOG_BLOCKS / 2) throw badField(block, 'jbd2_superblock', 's_first', sb.first, `is not between ${least} and the log's middle`);
-  if (sb.start !== 0 && (sb.start < sb.first || sb.start >= sb.maxLen)) throw badField(block, 'jbd2_superblock', 's_start', sb.start, `is outside the log (${sb.first}..${sb.maxLen - 1})`);
+  if (sb.start >= sb.maxLen) throw badField(block, 'jbd2_superblock', 's_start', sb.start, `is outside the log (${sb.first}..${sb.maxLen - 1})`);
   if (sb.blocktype === JBD2_BLOCK.superV1) return { block, maxLen: sb.maxLen, first: sb.first, sequence: sb.sequence, start: sb.start, bit64: false };
   const { ASYNC_COMMIT, CSUM_V2, CSUM_V3, FAST_COMMIT, REVOKE, BIT64 } = JBD2_INCOMPAT;
   const incompat = sb.featureIncompat;

@@ -58,7 +58,7 @@ export class LogReader {
     const { sb } = this;
     const transactions: LogTransaction[] = [];
     let sequence = sb.sequence;
-    if (sb.start === 0) return { transactions, end: sequence };
+    if (sb.start < sb.first) return { transactions, end: sequence };
     let descriptors: { at: number; block: Block }[] = [], revokes: Block[] = [];
     for (let at = sb.start, walked = 0; walked < sb.maxLen - sb.first; ) {
       const block = await readLogBlock(this.device, this.geo, this.map, at);

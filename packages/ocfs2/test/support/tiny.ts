@@ -44,10 +44,8 @@ export function tinyVolume({ blockSize = 512, metaecc = true, bit64 = false, seq
     const at = end + slot * logBlocks;
     const map = new BlockMap(geo, [{ blkno: at + half, count: logBlocks - half }, { blkno: at, count: half }]);
     const block = new Block('tiny', map.at(0).blkno, new Uint8Array(blockSize));
-    // mkfs leaves s_start at the log's first block (ondisk-format.md 9.1).
-    const first = blockSize === 512 ? 2 : 1;
     Object.assign(Jbd2Super.at(block), {
-      magic: JBD2_MAGIC, blocktype: JBD2_BLOCK.superV2, blockSize, maxLen: logBlocks, first, sequence, start: first,
+      magic: JBD2_MAGIC, blocktype: JBD2_BLOCK.superV2, blockSize, maxLen: logBlocks, first: blockSize === 512 ? 2 : 1, sequence, start: 1, // as mkfs.ocfs2 leaves it
       featureIncompat: bit64 ? JBD2_INCOMPAT.BIT64 : 0,
     });
     device.writeSync(block.blkno * blockSize, block.bytes);
