@@ -292,6 +292,7 @@ export class LockManager implements LockTable {
         if (n !== name) await this.hold(n, level);
         else if (level > from) throw new InternalError('LOCK_LEVEL', `lock ${name} goes down from level ${from}, level ${level} is asked for`);
       },
+      tryLock: (n, level) => (n === name ? Promise.resolve(level <= from) : this.tryLock(n, level)),
       drop: (n, level) => {
         if (n !== name) this.drop(n, level);
       },

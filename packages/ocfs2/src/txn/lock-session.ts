@@ -12,6 +12,8 @@ export interface LockTable {
   tryHold(name: string, level: LockLevel): boolean;
   /** Take a holder, asking the Dlm if need be. */
   hold(name: string, level: LockLevel): Promise<void>;
+  /** Take a holder if no other node is in the way; false if one is. */
+  tryLock(name: string, level: LockLevel): Promise<boolean>;
   /** Give a holder back; the lock stays cached. */
   drop(name: string, level: LockLevel): void;
 }

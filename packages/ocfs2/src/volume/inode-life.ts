@@ -23,8 +23,15 @@ import { dioOrphanRemove, listOrphans, orphanRemove } from './orphans.js';
 /** Extents freed in one operation: few enough for the truncate log of any block size (39 records at 512 bytes). */
 const PIECES_PER_OP = 32;
 
+/** An inode in core. */
+interface InCore {
+  refs: number;
+  /** Whether its open lock is held; pending while the Dlm is asked. */
+  lock: boolean | Promise<boolean>;
+}
+
 export class InodeTable {
-  readonly #refs = new Map<number, number>();
+  readonly #refs = new Map<number, InCore>();
 
   constructor(private readonly ctx: FsContext) {}
 
@@ -39,27 +46,30 @@ export class InodeTable {
 
   /** Give whoever runs this operation a reference, when it applies; from then on the inode is not wiped. */
   refer(op: Op, blkno: number): void {
-    const lock = this.#openLock(blkno);
+    const lock = openLock(this.ctx, blkno);
     if (lock !== undefined && !this.#refs.has(blkno)) op.lock(lock, PR, RANK.open);
     op.onApply(() => {
-      const refs = this.#refs.get(blkno) ?? 0;
-      this.#refs.set(blkno, refs + 1);
-      // The operation holds the lock, so one more holder is granted at once.
-      if (refs === 0 && lock !== undefined) this.ctx.engine.locks.tryHold(lock, PR);
+      const known = this.#refs.get(blkno);
+      if (known !== undefined) known.refs++;
+      else this.#refs.set(blkno, { refs: 1, lock: lock !== undefined && this.#holdOpen(lock) });
     });
+  }
+
+  /** The operation holds the lock now, so another holder is granted at once, unless another node waits for it already. */
+  #holdOpen(lock: string): boolean | Promise<boolean> {
+    const { locks } = this.ctx.engine;
+    return locks.tryHold(lock, PR) || locks.hold(lock, PR).then(() => true, () => false);
   }
 
   /** Give back `count` references. After the last one an inode without names is wiped; resolves when that is done. */
   async forget(blkno: number, count = 1): Promise<void> {
-    const refs = this.#refs.get(blkno);
-    if (refs === undefined) return;
-    if (refs > count) {
-      this.#refs.set(blkno, refs - count);
-      return;
-    }
+    const known = this.#refs.get(blkno);
+    if (known === undefined) return;
+    known.refs -= count;
+    if (known.refs > 0) return;
     this.#refs.delete(blkno);
-    const lock = this.#openLock(blkno);
-    if (lock !== undefined) this.ctx.engine.locks.drop(lock, PR);
+    const held = typeof known.lock === 'boolean' ? known.lock : await known.lock;
+    if (held) this.ctx.engine.locks.drop(lockName('O', blkno, 0), PR);
     await this.wipeUnused(blkno);
   }
 
@@ -79,11 +89,11 @@ export class InodeTable {
       if (!(error instanceof LunfsError) || error.kind === 'internal') throw error;
     }
   }
+}
 
-  /** Volumes of one node have no open locks (Linux 6.1 fs/ocfs2/dlmglue.c:ocfs2_open_lock). */
-  #openLock(blkno: number): string | undefined {
-    return this.ctx.geo.local ? undefined : lockName('O', blkno, 0);
-  }
+/** The lock that says an inode is in core; volumes of one node have none (Linux 6.1 fs/ocfs2/dlmglue.c:ocfs2_open_lock). */
+function openLock(ctx: FsContext, blkno: number): string | undefined {
+  return ctx.geo.local ? undefined : lockName('O', blkno, 0);
 }
 
 function isOrphaned({ di }: InodeRef): boolean {
@@ -95,17 +105,21 @@ function isOrphaned({ di }: InodeRef): boolean {
  * or waits for the recovery of a direct write. Returns whether it is gone.
  */
 export async function wipeInode(ctx: FsContext, blkno: number, table?: InodeTable): Promise<boolean> {
-  while (true) {
-    const state = await ctx.engine.run('wipe', (op) => (table?.has(blkno) ? 'kept' : wipeStep(op, ctx, blkno)));
-    if (state !== 'more') return state === 'gone';
+  const lock = openLock(ctx, blkno);
+  // Another node has it in core: that one will wipe it.
+  if (lock !== undefined && !(await ctx.engine.locks.tryLock(lock, EX))) return false;
+  try {
+    while (true) {
+      const state = await ctx.engine.run('wipe', (op) => (table?.has(blkno) ? 'kept' : wipeStep(op, ctx, blkno)));
+      if (state !== 'more') return state === 'gone';
+    }
+  } finally {
+    if (lock !== undefined) ctx.engine.locks.drop(lock, EX);
   }
 }
 
 function wipeStep(op: Op, ctx: FsContext, blkno: number): 'kept' | 'more' | 'gone' {
-  if (!ctx.geo.local) {
-    op.lock(lockName('Y', 0, 0), PR, RANK.nfsSync);
-    op.lock(lockName('O', blkno, 0), EX, RANK.open);
-  }
+  if (!ctx.geo.local) op.lock(lockName('Y', 0, 0), PR, RANK.nfsSync);
   const look = ctx.inode(op, blkno, EX);
   if (!isOrphaned(look) || look.di.flags & (FL.SYSTEM | FL.DIO_ORPHANED)) return 'kept';
   if (look.di.dtime !== 0) throw badField(look.block, 'dinode', 'i_dtime', look.di.dtime, 'is set on an inode in use');
