@@ -75,7 +75,7 @@ export class InodeTable {
 
   /** Give all references back: the volume is being closed, and who had files open did not close them (FUSE sends no FORGET at umount). */
   async forgetAll(): Promise<void> {
-    for (const [blkno, refs] of [...this.#refs]) await this.forget(blkno, refs);
+    for (const [blkno, { refs }] of [...this.#refs]) await this.forget(blkno, refs);
   }
 
   /** Wipe an inode that has no names, if it is not in core. A failure is left to the next mount's recovery. */
