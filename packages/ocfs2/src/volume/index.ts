@@ -19,3 +19,4 @@ export { flushAllTimes, flushTimes, noteInPlaceWrite, recallMappings, registerGa
 export { cutToSize, truncateFile } from './file-truncate.js';
 export { maxFileSize, writeFile } from './file-write.js';
 export { type MountOptions, type Recovery, Volume } from './mount.js';
+export { type BackendOptions, type DirectAccess, SharedFile } from './file-backend.js';

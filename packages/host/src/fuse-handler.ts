@@ -1,0 +1,380 @@
+/**
+ * A mounted volume behind the FUSE port. Names and attributes are the engine's `Namespace`; data of open files is done by the session's
+ * workers where mappings allow it, else here.
+ *
+ * Invariants
+ *  - A node id is the inode's block number (the root: 1). Each entry replied holds one reference in the engine; `forget` gives it
+ *    back, `destroy` all that are left: the kernel forgets nothing when a mount goes.
+ *  - An open file holds its inode in the `FileTable`; the kernel holds a reference besides, as long as the file is open.
+ *  - Every change of the volume goes through this process, so the kernel may cache names and attributes for long; what changes by
+ *    another way than the mount is invalidated by whoever changes it (file-table.ts, host-volume.ts). Exported files get no time at all.
+ *  - A write is durable at fsync, as POSIX has it. A write to a file opened with O_DIRECT, as QEMU does, survives in addition the death
+ *    of this process before it is acknowledged (docs/design.md, section 2).
+ */
+import { LunfsError, UsageError } from '@lunfs/device';
+import {
+  type AddEntry, type AttributeChanges, type AttributesReply, type Caller, type Created, type DirectoryEntry, type Entry, FALLOC, type FileSystemStatus, type FuseHandler,
+  type NegativeEntry, O, type OpenDirectory, type OpenFile, RENAME_EXCHANGE, RENAME_NOREPLACE, SEEK_DATA,
+} from '@lunfs/fuse';
+import {
+  type Attributes, type FallocateMode, type Volume, fallocate, flushTimes, noteInPlaceWrite, readFile, seekData, seekHole, truncateFile, writeFile,
+} from '@lunfs/ocfs2';
+import type { FileTable, OpenedFile } from './file-table.js';
+import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, direntType, fuseAttributes, inodeOf, nodeOf, withoutSuid } from './fuse-attributes.js';
+import { XattrReader, xattrsReadOnly } from './fuse-xattrs.js';
+
+/** Seconds the kernel may keep names and attributes: nothing changes behind its back. */
+const LONG = 86_400;
+/** open(2)'s O_DIRECT by architecture (arch/arm64/include/uapi/asm/fcntl.h; asm-generic elsewhere). */
+const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000;
+/** ioctl(2) requests of chattr and lsattr (include/uapi/linux/fs.h), 64 and 32 bit. */
+const GETFLAGS = [0x80086601, 0x80046601];
+const SETFLAGS = [0x40086602, 0x40046602];
+const FLAG_IMMUTABLE = 0x10;
+const FLAG_APPEND = 0x20;
+/** Entries asked of a directory at a time. */
+const ENTRIES = 128;
+
+/** An open file of the mount. */
+export interface MountedFile extends OpenFile {
+  readonly opened: OpenedFile;
+  readonly ino: number;
+  /** Writes survive our death. */
+  readonly survives: boolean;
+}
+
+export interface MountedDirectory extends OpenDirectory {
+  readonly ino: number;
+}
+
+export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory> {
+  readonly #xattrs: XattrReader;
+  /** References the kernel holds, by inode. */
+  readonly #held = new Map<number, number>();
+  /** Work that no request waits for: wiping, late times. */
+  readonly #background = new Set<Promise<void>>();
+
+  constructor(private readonly volume: Volume, private readonly files: FileTable, private readonly report: (error: unknown, what: string) => void) {
+    this.#xattrs = new XattrReader(volume);
+  }
+
+  async lookup(_caller: Caller, parent: number, name: Buffer): Promise<Entry | NegativeEntry> {
+    try {
+      return this.#entry(await this.volume.names.lookup(this.#ino(parent), name));
+    } catch (error) {
+      if (error instanceof LunfsError && error.code === 'NOT_FOUND') return { nodeid: 0, entryTtl: LONG };
+      throw error;
+    }
+  }
+
+  forget(nodeid: number, count: number): void {
+    const ino = this.#ino(nodeid);
+    const left = (this.#held.get(ino) ?? 0) - count;
+    if (left > 0) this.#held.set(ino, left);
+    else this.#held.delete(ino);
+    this.#later(this.volume.names.forget(ino, count), 'forget');
+  }
+
+  async getattr(_caller: Caller, nodeid: number): Promise<AttributesReply> {
+    return this.#attributes(await this.volume.names.attributes(this.#ino(nodeid)));
+  }
+
+  async setattr(_caller: Caller, nodeid: number, changes: AttributeChanges): Promise<AttributesReply> {
+    const ino = this.#ino(nodeid);
+    const { names } = this.volume;
+    const { size, uid, gid, atime, mtime, killSuidGid } = changes;
+    let { mode } = changes;
+    if (size !== undefined) await this.#resize(ino, size);
+    if (killSuidGid) {
+      const now = mode ?? (await names.attributes(ino)).mode;
+      if (withoutSuid(now) !== now) mode = withoutSuid(now);
+    }
+    if (mode === undefined && uid === undefined && gid === undefined && atime === undefined && mtime === undefined) return this.#attributes(await names.attributes(ino));
+    return this.#attributes(await names.change(ino, { mode, uid, gid, atime, mtime }));
+  }
+
+  readlink(_caller: Caller, nodeid: number): Promise<Uint8Array> {
+    return this.volume.names.readlink(this.#ino(nodeid));
+  }
+
+  async symlink(caller: Caller, parent: number, name: Buffer, target: Buffer): Promise<Entry> {
+    return this.#entry(await this.volume.names.create(this.#ino(parent), name, { mode: S_IFLNK | 0o777, uid: caller.uid, gid: caller.gid, target }));
+  }
+
+  async mknod(caller: Caller, parent: number, name: Buffer, mode: number, rdev: number): Promise<Entry> {
+    return this.#entry(await this.volume.names.create(this.#ino(parent), name, { mode, uid: caller.uid, gid: caller.gid, rdev }));
+  }
+
+  mkdir(caller: Caller, parent: number, name: Buffer, mode: number): Promise<Entry> {
+    return this.mknod(caller, parent, name, S_IFDIR | (mode & 0o7777), 0);
+  }
+
+  unlink(_caller: Caller, parent: number, name: Buffer): Promise<void> {
+    return this.volume.names.unlink(this.#ino(parent), name);
+  }
+
+  rmdir(_caller: Caller, parent: number, name: Buffer): Promise<void> {
+    return this.volume.names.rmdir(this.#ino(parent), name);
+  }
+
+  async rename(_caller: Caller, parent: number, name: Buffer, newParent: number, newName: Buffer, flags: number): Promise<void> {
+    if ((flags & RENAME_EXCHANGE) !== 0) {
+      throw new UsageError('RENAME_EXCHANGE', 'EINVAL', `${this.volume.geo.device}: OCFS2 cannot exchange two names; rename one after the other`);
+    }
+    await this.volume.names.rename({ oldDir: this.#ino(parent), oldName: name, newDir: this.#ino(newParent), newName, noReplace: (flags & RENAME_NOREPLACE) !== 0 });
+  }
+
+  async link(_caller: Caller, nodeid: number, newParent: number, newName: Buffer): Promise<Entry> {
+    return this.#entry(await this.volume.names.link(this.#ino(nodeid), this.#ino(newParent), newName));
+  }
+
+  async open(_caller: Caller, nodeid: number, flags: number, killSuidGid: boolean): Promise<MountedFile> {
+    const ino = this.#ino(nodeid);
+    const { names } = this.volume;
+    const { mode, flags: attr } = await names.attributes(ino);
+    if ((mode & S_IFMT) !== S_IFREG) throw new UsageError('NOT_A_FILE', (mode & S_IFMT) === S_IFDIR ? 'EISDIR' : 'EINVAL', `${this.volume.geo.device}: inode ${ino} is not a regular file`, { inode: ino });
+    const writes = (flags & O.ACCMODE) !== O.RDONLY;
+    const truncates = (flags & O.TRUNC) !== 0;
+    const forbidden = (attr & FLAG_IMMUTABLE) !== 0 ? writes || truncates : (attr & FLAG_APPEND) !== 0 && (truncates || (writes && (flags & O.APPEND) === 0));
+    if (forbidden) throw this.#forbidden(ino, attr);
+    const file = await this.#open(ino, flags);
+    if (truncates) {
+      try {
+        await this.#resize(ino, 0);
+        if (killSuidGid && withoutSuid(mode) !== mode) await names.change(ino, { mode: withoutSuid(mode) });
+      } catch (error) {
+        await file.opened.close();
+        throw error;
+      }
+    }
+    return file;
+  }
+
+  async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number): Promise<Created<MountedFile>> {
+    const dir = this.#ino(parent);
+    const { names } = this.volume;
+    for (;;) {
+      try {
+        const made = await names.create(dir, name, { mode: S_IFREG | (mode & 0o7777), uid: caller.uid, gid: caller.gid });
+        return await this.#created(made, () => this.#open(made.blkno, flags));
+      } catch (error) {
+        if (!(error instanceof LunfsError) || error.code !== 'EXISTS' || (flags & O.EXCL) !== 0) throw error;
+      }
+      // Somebody else was faster: then it is a plain open, unless the name has gone again meanwhile.
+      const found = await this.lookup(caller, parent, name);
+      if (found.nodeid === 0) continue;
+      try {
+        return { ...(found as Entry), file: await this.open(caller, found.nodeid, flags, false) };
+      } catch (error) {
+        this.forget(found.nodeid, 1);
+        throw error;
+      }
+    }
+  }
+
+  read(_caller: Caller, file: MountedFile, offset: number, into: Uint8Array): Promise<number> {
+    return readFile(this.volume.ctx, file.ino, offset, into);
+  }
+
+  async write(_caller: Caller, file: MountedFile, offset: number, from: Uint8Array, how: { readonly killSuidGid: boolean }): Promise<number> {
+    const { ctx, names } = this.volume;
+    if (how.killSuidGid) {
+      const { mode } = await names.attributes(file.ino);
+      if (withoutSuid(mode) !== mode) await names.change(file.ino, { mode: withoutSuid(mode) });
+    }
+    await writeFile(ctx, file.ino, offset, from);
+    if (file.survives) await ctx.engine.log.commit({ durable: false });
+    return from.length;
+  }
+
+  wrote(file: MountedFile): void {
+    this.#later(noteInPlaceWrite(this.volume.ctx, file.ino), 'write times');
+  }
+
+  async release(_caller: Caller, file: MountedFile): Promise<void> {
+    await file.opened.close();
+    await flushTimes(this.volume.ctx, file.ino);
+  }
+
+  async fsync(_caller: Caller, file: MountedFile, dataOnly: boolean): Promise<void> {
+    if (!dataOnly) await flushTimes(this.volume.ctx, file.ino);
+    await this.#commit();
+  }
+
+  async fallocate(_caller: Caller, file: MountedFile, mode: number, offset: number, length: number): Promise<void> {
+    const keepSize = (mode & FALLOC.KEEP_SIZE) !== 0;
+    const kind = FALLOCATE[mode & ~FALLOC.KEEP_SIZE];
+    if (kind === undefined) throw new UsageError('FALLOCATE_MODE', 'EOPNOTSUPP', `${this.volume.geo.device}: fallocate mode ${mode} does not exist on OCFS2`, { mode });
+    await fallocate(this.volume.ctx, file.ino, kind, offset, length, keepSize);
+    if (file.survives) await this.volume.ctx.engine.log.commit({ durable: false });
+  }
+
+  lseek(_caller: Caller, file: MountedFile, offset: number, whence: number): Promise<number> {
+    return (whence === SEEK_DATA ? seekData : seekHole)(this.volume.ctx, file.ino, offset);
+  }
+
+  opendir(_caller: Caller, nodeid: number): MountedDirectory {
+    return { ino: this.#ino(nodeid) };
+  }
+
+  async readdir(_caller: Caller, directory: MountedDirectory, offset: number, plus: boolean, add: AddEntry): Promise<void> {
+    const { names } = this.volume;
+    for (let position = offset; ; ) {
+      const { entries, end } = await names.readdir(directory.ino, position, ENTRIES);
+      const found = plus ? await Promise.all(entries.map(async (one) => (isDots(one.name) ? undefined : this.#refer(one.blkno)))) : [];
+      for (const [i, { name, blkno, type, next }] of entries.entries()) {
+        const entry: DirectoryEntry = { name, ino: blkno, type: direntType(type), next, entry: found[i] && this.#peek(found[i]) };
+        if (!add(entry)) {
+          for (const rest of found.slice(i)) if (rest !== undefined) this.#later(names.forget(rest.blkno), 'forget');
+          return;
+        }
+        if (found[i] !== undefined) this.#hold(blkno);
+        position = next;
+      }
+      if (end || entries.length === 0) return;
+    }
+  }
+
+  releasedir(): void {}
+
+  fsyncdir(): Promise<void> {
+    return this.#commit();
+  }
+
+  async statfs(): Promise<FileSystemStatus> {
+    const s = await this.volume.names.statistics();
+    return { blocks: s.blocks, bfree: s.freeBlocks, bavail: s.freeBlocks, files: s.files, ffree: s.freeFiles, bsize: s.blockSize, frsize: s.blockSize, namelen: s.nameLength };
+  }
+
+  syncfs(): Promise<void> {
+    return this.volume.sync();
+  }
+
+  getxattr(caller: Caller, nodeid: number, name: Buffer): Promise<Uint8Array> {
+    return this.#xattrs.get(caller, this.#ino(nodeid), name);
+  }
+
+  listxattr(caller: Caller, nodeid: number): Promise<readonly Uint8Array[]> {
+    return this.#xattrs.list(caller, this.#ino(nodeid));
+  }
+
+  setxattr(_caller: Caller, nodeid: number): void {
+    throw xattrsReadOnly(this.volume.geo.device, this.#ino(nodeid));
+  }
+
+  removexattr(_caller: Caller, nodeid: number): void {
+    throw xattrsReadOnly(this.volume.geo.device, this.#ino(nodeid));
+  }
+
+  async ioctl(_caller: Caller, nodeid: number, _file: MountedFile | MountedDirectory, command: number, input: Buffer, outSize: number): Promise<Uint8Array> {
+    const ino = this.#ino(nodeid);
+    const { names } = this.volume;
+    if (GETFLAGS.includes(command) && outSize >= 4) {
+      const out = Buffer.alloc(outSize);
+      out.writeUInt32LE((await names.attributes(ino)).flags >>> 0);
+      return out;
+    }
+    if (SETFLAGS.includes(command) && input.length >= 4) {
+      await names.setFlags(ino, input.readUInt32LE());
+      return Buffer.alloc(0);
+    }
+    throw new UsageError('IOCTL', 'ENOTTY', `ioctl 0x${command.toString(16)} is not served`, { command });
+  }
+
+  /** The kernel has ended the connection: give back what it held, and wait until the volume can be unmounted. */
+  async destroy(): Promise<void> {
+    const held = [...this.#held];
+    this.#held.clear();
+    for (const [ino, count] of held) this.#later(this.volume.names.forget(ino, count), 'forget');
+    while (this.#background.size > 0) await Promise.all(this.#background);
+  }
+
+  #ino(nodeid: number): number {
+    return inodeOf(nodeid, this.volume.names.root);
+  }
+
+  #ttl(ino: number): number {
+    return this.files.isExported(ino) ? 0 : LONG;
+  }
+
+  #attributes(a: Attributes): AttributesReply {
+    return { attr: fuseAttributes(a), ttl: this.#ttl(a.blkno) };
+  }
+
+  #peek(a: Attributes): Entry {
+    return { ...this.#attributes(a), nodeid: nodeOf(a.blkno, this.volume.names.root), generation: a.generation, entryTtl: LONG };
+  }
+
+  /** An entry to be replied, whose reference the engine has counted. */
+  #entry(a: Attributes): Entry {
+    this.#hold(a.blkno);
+    return this.#peek(a);
+  }
+
+  #hold(ino: number): void {
+    this.#held.set(ino, (this.#held.get(ino) ?? 0) + 1);
+  }
+
+  /** Attributes of a listed inode, and a reference to it; undefined when it has gone since. */
+  async #refer(ino: number): Promise<Attributes | undefined> {
+    const { ctx, names } = this.volume;
+    await ctx.engine.read('readdirplus', (op) => names.inodes.refer(op, ino));
+    try {
+      return await names.attributes(ino);
+    } catch (error) {
+      this.#later(names.forget(ino), 'forget');
+      if (error instanceof LunfsError && error.code === 'STALE') return undefined;
+      throw error;
+    }
+  }
+
+  async #open(ino: number, flags: number): Promise<MountedFile> {
+    const survives = (flags & O_DIRECT) !== 0;
+    const exported = this.files.isExported(ino);
+    const opened = await this.files.openMounted(ino, { readOnly: (flags & O.ACCMODE) === O.RDONLY, survives });
+    return { opened, ino, survives, backend: opened.backend, directIo: exported, keepCache: !exported, parallelDirectWrites: true };
+  }
+
+  async #created(made: Attributes, open: () => Promise<MountedFile>): Promise<Created<MountedFile>> {
+    try {
+      const file = await open();
+      return { ...this.#entry(made), file };
+    } catch (error) {
+      this.#later(this.volume.names.forget(made.blkno), 'forget');
+      throw error;
+    }
+  }
+
+  async #resize(ino: number, size: number): Promise<void> {
+    const now = await this.volume.names.attributes(ino);
+    if ((now.flags & (FLAG_IMMUTABLE | FLAG_APPEND)) !== 0) throw this.#forbidden(ino, now.flags);
+    if (size < now.size && this.files.isExported(ino)) {
+      throw new UsageError('FILE_EXPORTED', 'ETXTBSY', `${this.volume.geo.device}: inode ${ino} is exported as a disk of ${now.size} bytes and cannot become shorter; end the export first`, { inode: ino, size });
+    }
+    await truncateFile(this.volume.ctx, ino, size);
+  }
+
+  #forbidden(ino: number, attr: number): UsageError {
+    const what = (attr & FLAG_IMMUTABLE) !== 0 ? 'immutable' : 'append-only';
+    return new UsageError('FLAGS_FORBID', 'EPERM', `${this.volume.geo.device}: inode ${ino} is ${what}; clear the flag with chattr first`, { inode: ino });
+  }
+
+  async #commit(): Promise<void> {
+    if (this.volume.readOnlyReason?.code === 'READ_ONLY') return; // mounted so: there is nothing to commit
+    await this.volume.ctx.engine.log.commit({ barrier: true });
+  }
+
+  #later(work: Promise<void>, what: string): void {
+    const told = work.catch((error: unknown) => this.report(error, what)).finally(() => this.#background.delete(told));
+    this.#background.add(told);
+  }
+}
+
+/** fallocate(2) modes without KEEP_SIZE. */
+const FALLOCATE: Readonly<Record<number, FallocateMode>> = {
+  0: 'reserve', [FALLOC.PUNCH_HOLE]: 'punch', [FALLOC.ZERO_RANGE]: 'zero', [FALLOC.COLLAPSE_RANGE]: 'collapse', [FALLOC.INSERT_RANGE]: 'insert',
+};
+
+function isDots(name: Uint8Array): boolean {
+  return name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e));
+}

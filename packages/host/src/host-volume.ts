@@ -1,0 +1,284 @@
+/**
+ * One volume on this host: the device, the mounted engine, a mount of the name space, exports. What a volume process runs; tests
+ * and programs that want all in one process use it directly.
+ *
+ * Order of the end: exports first (clients are answered, then disconnected), then the mount (nothing may be asked of the volume any
+ * more), then the volume, then the device. Each step is tried even when one before it failed; the first error is thrown.
+ */
+import path from 'node:path';
+import { readFileSync } from 'node:fs';
+import { type IoWorkerDevice, LunfsError, UsageError, openIoWorkerDevice } from '@lunfs/device';
+import { type FuseMount, mountFuse } from '@lunfs/fuse';
+import { NbdServer } from '@lunfs/nbd';
+import { type MountOptions, type Recovery, Volume } from '@lunfs/ocfs2';
+import { type CreateDiskOptions, type DiskFacts, createDisk, needFile, removeDisk, resizeDisk } from './disks.js';
+import { FileTable, type OpenedFile } from './file-table.js';
+import { nodeOf } from './fuse-attributes.js';
+import { type MountedDirectory, type MountedFile, VolumeHandler } from './fuse-handler.js';
+import { normalPath, resolvePath, splitPath, withPath } from './paths.js';
+import { checkSocketPath, exportSocket } from './run-directory.js';
+
+export interface HostVolumeOptions {
+  /** Path of the block device or image file. */
+  readonly device: string;
+  readonly readOnly?: boolean;
+  /** Write to a volume of a cluster while nobody has it mounted. */
+  readonly offline?: boolean;
+  /** 512 or 4096; default: the device's own. */
+  readonly logicalBlockSize?: number;
+  /** Lines for the operator: warnings, and errors that no caller sees. */
+  readonly log?: (line: string) => void;
+}
+
+export interface MountSpec {
+  readonly directory: string;
+  readonly allowOther?: boolean;
+  /** More mount options (noatime, nosuid, …). */
+  readonly options?: readonly string[];
+  /** Prints every FUSE message. */
+  readonly trace?: (line: string) => void;
+  readonly workers?: number;
+}
+
+/** What to export and where. */
+export interface ExportSpec {
+  /** Path of the file inside the volume. */
+  readonly path: string;
+  /** Name clients ask for; default: the file's name. */
+  readonly name?: string;
+  /** Unix socket, mode 0600; default: one in the run directory. */
+  readonly socket?: string;
+  /** Listen on TCP instead of a Unix socket; `port` 0: any. */
+  readonly tcp?: { readonly host: string; readonly port: number };
+  /** PEM files; with them nothing is answered in the clear. */
+  readonly tls?: { readonly cert: string; readonly key: string; readonly ca?: string; readonly clientCertificates?: 'none' | 'optional' | 'required' };
+  readonly readOnly?: boolean;
+  /** The guest's TRIM and WRITE_ZEROES keep the space: thick disks stay thick. */
+  readonly keepSpace?: boolean;
+}
+
+export interface ExportFacts {
+  readonly name: string;
+  readonly path: string;
+  readonly size: number;
+  readonly readOnly: boolean;
+  /** `nbd+unix:///NAME?socket=PATH` or `nbd://HOST:PORT/NAME` (nbds with TLS). */
+  readonly uri: string;
+  readonly socket?: string;
+  readonly tcp?: { readonly host: string; readonly port: number };
+  readonly connections: number;
+}
+
+export interface VolumeFacts {
+  readonly device: string;
+  readonly uuid: string;
+  readonly label: string;
+  readonly readOnly: boolean;
+  /** Why the volume takes no more changes, though it was mounted for writing. */
+  readonly trouble?: string;
+  readonly recovery: { readonly slots: readonly number[]; readonly blocks: number };
+  readonly mount?: string;
+  readonly exports: readonly ExportFacts[];
+}
+
+interface Export {
+  readonly spec: ExportSpec;
+  readonly name: string;
+  readonly path: string;
+  readonly ino: number;
+  readonly opened: OpenedFile;
+  readonly server: NbdServer;
+  readonly uri: string;
+  readonly socket?: string;
+  readonly tcp?: { readonly host: string; readonly port: number };
+}
+
+export class HostVolume {
+  readonly files: FileTable;
+  readonly #exports = new Map<string, Export>();
+  readonly #log: (line: string) => void;
+  #mount: FuseMount<MountedFile, MountedDirectory> | undefined;
+
+  private constructor(readonly device: IoWorkerDevice, readonly volume: Volume, private readonly options: HostVolumeOptions) {
+    this.#log = options.log ?? (() => undefined);
+    const { fd, direct } = device.file;
+    this.files = new FileTable(volume.ctx, direct ? { fd, alignment: device.logicalBlockSize } : undefined, this.#report);
+  }
+
+  /** Open the device, exclusively unless only reading, and mount its volume. Throws what `openDevice` and `Volume.mount` refuse by name. */
+  static async open(options: HostVolumeOptions): Promise<HostVolume> {
+    const log = options.log ?? (() => undefined);
+    const device = await openIoWorkerDevice(options.device, { write: !options.readOnly, logicalBlockSize: options.logicalBlockSize, warn: log });
+    try {
+      const mountOptions: MountOptions = { readOnly: options.readOnly, offline: options.offline, onReadOnly: (reason) => log(`no more changes: ${reason.message}`) };
+      return new HostVolume(device, await Volume.mount(device, mountOptions), options);
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+  }
+
+  get recovery(): Recovery {
+    return this.volume.recovery;
+  }
+
+  /** The mount, if there is one. */
+  get mounted(): FuseMount<MountedFile, MountedDirectory> | undefined {
+    return this.#mount;
+  }
+
+  get exportCount(): number {
+    return this.#exports.size;
+  }
+
+  /** Mount the name space. Throws what `mountFuse` refuses by name. */
+  async mount(spec: MountSpec): Promise<FuseMount<MountedFile, MountedDirectory>> {
+    if (this.#mount !== undefined) throw new UsageError('ALREADY_MOUNTED', 'EBUSY', `${this.options.device} is mounted on ${this.#mount.directory} already`, { directory: this.#mount.directory });
+    const handler = new VolumeHandler(this.volume, this.files, this.#report);
+    const mount = await mountFuse(handler, {
+      ...spec, source: this.options.device, readOnly: this.options.readOnly, onError: (error, what) => this.#report(error, what),
+    });
+    this.#mount = mount;
+    this.files.invalidate = async (ino, offset, length) => {
+      await mount.session.invalInode(nodeOf(ino, this.volume.names.root), offset, length);
+    };
+    void mount.closed.then(() => {
+      this.#mount = undefined;
+      this.files.invalidate = () => Promise.resolve();
+    });
+    return mount;
+  }
+
+  /** Export a file. Throws NOT_FOUND, NOT_A_FILE, EXPORT_EXISTS, SOCKET_PATH and what the server refuses (NBD_ADDRESS_IN_USE). */
+  async addExport(spec: ExportSpec): Promise<ExportFacts> {
+    const filePath = normalPath(spec.path);
+    const name = spec.name ?? path.posix.basename(filePath);
+    if (this.#exports.has(name)) throw new UsageError('EXPORT_EXISTS', 'EEXIST', `${this.options.device} has an export ${name} already; choose another name, or remove that one`, { name });
+    const readOnly = (spec.readOnly ?? false) || (this.options.readOnly ?? false);
+    const found = await resolvePath(this.volume, filePath);
+    const undo: (() => Promise<unknown>)[] = [() => this.volume.names.forget(found.blkno)];
+    try {
+      needFile(this.volume, filePath, found);
+      const opened = await this.files.openExported(found.blkno, { readOnly, survives: !readOnly, keepSpace: spec.keepSpace });
+      undo.push(() => opened.close());
+      const server = new NbdServer({ report: (message) => this.#log(`export ${name}: ${message}`), tls: spec.tls && readTls(spec.tls) });
+      undo.push(() => server.close());
+      server.addExport({ name, description: `${this.options.device}:${filePath}`, backend: opened.backend, multiConn: true, fastZero: !spec.keepSpace });
+      const at = await listen(server, spec, this.options.device, name);
+      const one: Export = { spec, name, path: filePath, ino: found.blkno, opened, server, ...at };
+      this.#exports.set(name, one);
+      return factsOf(one);
+    } catch (error) {
+      for (const step of undo.reverse()) await step();
+      throw error;
+    }
+  }
+
+  /** End an export: its clients are answered and disconnected. Throws EXPORT_UNKNOWN. */
+  async removeExport(name: string): Promise<void> {
+    const found = this.#exports.get(name);
+    if (found === undefined) throw new UsageError('EXPORT_UNKNOWN', 'ENOENT', `${this.options.device} has no export ${name}`, { name });
+    this.#exports.delete(name);
+    await found.server.removeExport(name);
+    await found.server.close();
+    await found.opened.close();
+    await this.volume.names.forget(found.ino);
+  }
+
+  facts(): VolumeFacts {
+    const { geo, readOnlyReason, recovery } = this.volume;
+    return {
+      device: this.options.device, uuid: geo.uuidText, label: geo.label, readOnly: this.options.readOnly ?? false,
+      trouble: this.options.readOnly ? undefined : readOnlyReason?.message,
+      recovery: { slots: recovery.slots, blocks: recovery.blocks },
+      mount: this.#mount?.directory, exports: [...this.#exports.values()].map(factsOf),
+    };
+  }
+
+  /** `createDisk` while the volume is in use: a mount sees the new name at once. */
+  async createDisk(diskPath: string, options: CreateDiskOptions): Promise<DiskFacts> {
+    try {
+      return await createDisk(this.volume, diskPath, options);
+    } finally {
+      await this.#nameChanged(diskPath);
+    }
+  }
+
+  /** `removeDisk` while the volume is in use. Throws DISK_EXPORTED. */
+  async removeDisk(diskPath: string): Promise<void> {
+    this.#refuseExported(diskPath, await withPath(this.volume, diskPath, async (found) => found.blkno), 'removed');
+    await removeDisk(this.volume, diskPath);
+    await this.#nameChanged(diskPath);
+  }
+
+  /** `resizeDisk` while the volume is in use. An export keeps the size it has told its clients until they connect anew. Throws DISK_EXPORTED for less. */
+  async resizeDisk(diskPath: string, size: number, options: { readonly shrink?: boolean } = {}): Promise<DiskFacts> {
+    const found = await resolvePath(this.volume, diskPath);
+    try {
+      if (size < found.size) this.#refuseExported(diskPath, found.blkno, 'made shorter');
+      const facts = await resizeDisk(this.volume, diskPath, size, options);
+      await this.#mount?.session.invalInode(nodeOf(found.blkno, this.volume.names.root), Math.min(size, found.size), 0);
+      return facts;
+    } finally {
+      await this.volume.names.forget(found.blkno);
+    }
+  }
+
+  /** End everything in order. Idempotent in effect; call it once. */
+  async close(): Promise<void> {
+    const errors: unknown[] = [];
+    const attempt = async (step: () => Promise<unknown> | undefined): Promise<void> => {
+      try {
+        await step();
+      } catch (error) {
+        errors.push(error);
+      }
+    };
+    await Promise.all([...this.#exports.keys()].map((name) => attempt(() => this.removeExport(name))));
+    await attempt(() => this.#mount?.close());
+    await attempt(() => this.volume.unmount());
+    await attempt(() => this.device.close());
+    if (errors.length > 0) throw errors[0];
+  }
+
+  readonly #report = (error: unknown, what: string): void => {
+    this.#log(`${what}: ${error instanceof LunfsError ? `${error.code}: ${error.message}` : String(error instanceof Error ? (error.stack ?? error.message) : error)}`);
+  };
+
+  #refuseExported(diskPath: string, ino: number, what: string): void {
+    if (!this.files.isExported(ino)) return;
+    throw new UsageError('DISK_EXPORTED', 'EBUSY', `${this.options.device}:${normalPath(diskPath)} is exported and cannot be ${what}; end the export first`, { path: diskPath });
+  }
+
+  async #nameChanged(diskPath: string): Promise<void> {
+    const session = this.#mount?.session;
+    if (session === undefined) return;
+    const { directory, name } = splitPath(diskPath);
+    await withPath(this.volume, directory, async (dir) => {
+      const node = nodeOf(dir.blkno, this.volume.names.root);
+      await session.invalEntry(node, Buffer.from(name));
+      await session.invalInode(node, 0, 0);
+    });
+  }
+}
+
+async function listen(server: NbdServer, spec: ExportSpec, device: string, name: string): Promise<Pick<Export, 'uri' | 'socket' | 'tcp'>> {
+  const scheme = spec.tls ? 'nbds' : 'nbd';
+  const escaped = encodeURIComponent(name);
+  if (spec.tcp !== undefined) {
+    const { host } = spec.tcp;
+    const port = await server.listenTcp(spec.tcp.port, host);
+    return { uri: `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}/${escaped}`, tcp: { host, port } };
+  }
+  const socket = spec.socket === undefined ? exportSocket(device, name) : checkSocketPath(spec.socket);
+  await server.listenUnix(socket);
+  return { uri: `${scheme}+unix:///${escaped}?socket=${encodeURI(socket)}`, socket };
+}
+
+function readTls({ cert, key, ca, clientCertificates }: NonNullable<ExportSpec['tls']>): { cert: Buffer; key: Buffer; ca?: Buffer; clientCertificates?: 'none' | 'optional' | 'required' } {
+  return { cert: readFileSync(cert), key: readFileSync(key), ca: ca === undefined ? undefined : readFileSync(ca), clientCertificates };
+}
+
+function factsOf({ spec, name, path: filePath, opened, server, uri, socket, tcp }: Export): ExportFacts {
+  return { name, path: filePath, size: opened.backend.size, readOnly: opened.backend.readOnly || (spec.readOnly ?? false), uri, socket, tcp, connections: server.connections };
+}

@@ -1,0 +1,87 @@
+/**
+ * The volume process: one volume, its mount and its exports (docs/design.md, section 2). Started by `startVolumeProcess`
+ * (volume-process.ts), which gives it its options as one JSON argument and, as descriptor 3, a pipe on which it says how its start went.
+ *
+ * It lives as long as the volume has a mount or an export, and ends cleanly on SIGTERM, SIGINT, a `stop` on its control socket,
+ * umount, or the removal of the last export. An umount while exports are in use ends the mount alone: no guest loses its disk by it.
+ */
+import * as fs from 'node:fs';
+import { ControlServer } from './control-server.js';
+import { type WireError, toWire } from './control-protocol.js';
+import { HostVolume } from './host-volume.js';
+import { processPaths } from './run-directory.js';
+import { type ProcessOptions, type StartReport, READY_FD, exitCodeOf } from './volume-process.js';
+
+function log(line: string): void {
+  process.stderr.write(`${line}\n`);
+}
+
+/** Tell the parent, once. It may have gone: then nobody needs to know. */
+function tell(report: StartReport): void {
+  try {
+    fs.writeSync(READY_FD, `${JSON.stringify(report)}\n`);
+    fs.closeSync(READY_FD);
+  } catch {
+    // started without a pipe
+  }
+}
+
+async function start(options: ProcessOptions, end: { readonly asked: Promise<void>; readonly ask: () => void }): Promise<number> {
+  const host = await HostVolume.open({ ...options, log });
+  let control: ControlServer | undefined;
+  let failure: WireError | undefined;
+  let started = false;
+  try {
+    const endIfUnused = (): void => {
+      if (started && host.mounted === undefined && host.exportCount === 0) end.ask();
+    };
+    control = await ControlServer.listen(processPaths(options.device).control, host, { stop: end.ask, afterwards: endIfUnused });
+    if (options.mount !== undefined) {
+      const { trace, ...spec } = options.mount;
+      const mount = await host.mount({ ...spec, trace: trace ? (line) => process.stdout.write(`${line}\n`) : undefined });
+      void mount.closed.then(() => {
+        if (host.exportCount > 0) log(`${spec.directory} is unmounted; ${host.exportCount} export(s) go on`);
+        // After host-volume's own listener, which takes note that the mount has gone.
+        setImmediate(endIfUnused);
+      });
+    }
+    for (const spec of options.exports ?? []) await host.addExport(spec);
+    started = true;
+    tell({ ready: host.facts() });
+    endIfUnused();
+    await end.asked;
+  } catch (error) {
+    failure = toWire(error);
+    if (!started) tell({ error: failure });
+    log(`${failure.code}: ${failure.message}`);
+  }
+  try {
+    await host.close();
+  } finally {
+    control?.close();
+  }
+  return failure === undefined ? 0 : exitCodeOf(failure);
+}
+
+async function main(): Promise<number> {
+  const options = JSON.parse(process.argv[2]) as ProcessOptions;
+  process.title = `lunfs ${options.device}`;
+  let ask!: () => void;
+  const asked = new Promise<void>((resolve) => {
+    ask = resolve;
+  });
+  process.on('SIGTERM', ask);
+  process.on('SIGINT', ask);
+  // A terminal that goes away takes no volume with it.
+  process.on('SIGHUP', () => undefined);
+  try {
+    return await start(options, { asked, ask });
+  } catch (error) {
+    const failure = toWire(error);
+    tell({ error: failure });
+    log(`${failure.code}: ${failure.message}`);
+    return exitCodeOf(failure);
+  }
+}
+
+process.exit(await main());
