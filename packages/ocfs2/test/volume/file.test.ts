@@ -134,9 +134,12 @@ async function expectSound(ctx: FsContext, ino: number, model: Model): Promise<v
 describe.each(VOLUMES)('files, $name', (spec) => {
   test('random operations agree with a model, fsck is clean', async () => {
     const big = spec.name === '4K/1M';
+    let hostile = false;
     const property = fc.asyncProperty(commands(big ? 6 << 20 : 150_000, big ? 1 << 20 : 4096), async (list) => {
       const device = await makeVolume(spec);
-      const ctx = await openTestContext(device, { cacheBlocks: 100 });
+      // In turn: a small cache that makes operations start again, and a journal with locks demanded back all the time.
+      const ctx = await openTestContext(device, hostile ? { hostile, journal: true } : { cacheBlocks: 100 });
+      hostile = !hostile;
       const ino = await makeFile(ctx, 'file');
       const model = new Model();
       for (const [i, c] of list.entries()) {
