@@ -120,8 +120,10 @@ export function isRightmost(op: Op, tree: TreeRoot, path: Path): boolean {
   return path.index.every((i, level) => i === readList(op, tree, path.blocks[level]).nextFree - 1);
 }
 
-/** Ask for the children of a list that a walk to the right will need next. */
-export function readAhead(op: Op, tree: TreeRoot, list: ExtentList, from: number): void {
+/** Before a walk to the right comes to child `from` of a list: if it is not there, ask for it and those after it at once. */
+function readAhead(op: Op, tree: TreeRoot, list: ExtentList, from: number): void {
+  const first = childBlock(tree, list, from);
+  if (op.overlay.has(first) || op.cache.get(first, EXTENT_BLOCK, tree.owner.name) !== undefined) return;
   const blocks: number[] = [];
   for (let i = from; i < list.nextFree && blocks.length < READ_AHEAD; i++) blocks.push(childBlock(tree, list, i));
   op.prefetch(tree.owner, blocks, EXTENT_BLOCK);

@@ -232,12 +232,24 @@ function put(list: ExtentList, at: number, gone: number, recs: readonly ExtentRe
     list.nextFree = used;
     return [];
   }
-  const tail = [...recs];
-  for (let i = at + gone; i < old; i++) tail.push({ cpos: list.cpos(i), clusters: list.clusters(i), blkno: list.blkno(i), flags: list.flags(i) });
-  const fits = list.count - at;
-  setRecords(list, at, tail.slice(0, fits));
+  const over = used - list.count, kept = old - at - gone - over;
   list.nextFree = list.count;
-  return tail.slice(fits);
+  if (kept >= 0) {
+    const carry = rawRecords(list, old - over, old);
+    list.move(at + gone, at + recs.length, kept);
+    setRecords(list, at, recs);
+    return carry;
+  }
+  const tail = [...recs, ...rawRecords(list, at + gone, old)];
+  setRecords(list, at, tail.slice(0, list.count - at));
+  return tail.slice(list.count - at);
+}
+
+/** Records [from, to) as they are. */
+function rawRecords(list: ExtentList, from: number, to: number): ExtentRec[] {
+  const out: ExtentRec[] = [];
+  for (let i = from; i < to; i++) out.push({ cpos: list.cpos(i), clusters: list.clusters(i), blkno: list.blkno(i), flags: list.flags(i) });
+  return out;
 }
 
 /** After a splice: refill the leaf or unlink it, and make the interior records agree with it. */
