@@ -6,8 +6,8 @@ import type { FsContext } from '../../src/context.js';
 import { backupBlocks, BACKUP_SUPER_OFFSETS, bits, clusterToGroup, GROUP_BITMAP, GROUP_DESC, GroupDesc } from '../../src/format/index.js';
 import { EX } from '../../src/locking/levels.js';
 import { seed } from '../../../../test/support/temp.js';
-import { openTestContext } from '../support/context.js';
-import { expectFsckClean, GEOMETRIES, makeVolume } from '../support/volume.js';
+import { openTestContext, type TestContextOptions } from '../support/context.js';
+import { expectFsckClean, GEOMETRIES, makeVolume, type NamedVolume } from '../support/volume.js';
 import { checkAllocators } from './support.js';
 
 const SEED = seed('clusters');
@@ -61,12 +61,20 @@ const step = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('flush' as const, 'commit' as const, 'close' as const) }) },
 );
 
-describe.each(GEOMETRIES)('clusters, $name', (spec) => {
+/** Every geometry with the simplest engine, one with each other log and locking. */
+const VARIANTS: readonly (NamedVolume & Pick<TestContextOptions, 'journal' | 'hostile'>)[] = [
+  ...GEOMETRIES,
+  { ...GEOMETRIES[0], name: '4K/4K, journal', journal: true },
+  { ...GEOMETRIES[0], name: '4K/4K, hostile locks', hostile: true },
+  { ...GEOMETRIES[1], name: '4K/4K metaecc, journal, hostile locks', journal: true, hostile: true },
+];
+
+describe.each(VARIANTS)('clusters, $name', ({ journal, hostile, ...spec }) => {
   test('random claims and frees agree with a set, keep every sum and leave nothing behind', async () => {
     const template = await makeVolume(spec);
     await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 60 }), fc.boolean(), async (steps, smallCache) => {
       const device = template.clone();
-      const ctx = await openTestContext(device, { slot: 1, cacheBlocks: smallCache ? 24 : undefined });
+      const ctx = await openTestContext(device, { slot: 1, cacheBlocks: smallCache ? 24 : undefined, journal, hostile });
       const before = await stat(ctx);
       const model = new Model(ctx);
       for (const s of steps) {
@@ -89,7 +97,7 @@ describe.each(GEOMETRIES)('clusters, $name', (spec) => {
       expect(await stat(ctx)).toEqual(before);
     }), { seed: SEED, numRuns: 4 });
     // One more run to its end on the volume fsck looks at, at half-way and after.
-    const ctx = await openTestContext(template, { slot: 0 });
+    const ctx = await openTestContext(template, { slot: 0, journal, hostile });
     const model = new Model(ctx);
     for (let i = 0; i < 50; i++) await model.claim(1 + (i * 37) % Math.min(90, ctx.geo.totalClusters >> 7), 1);
     for (let i = 0; i < 25; i++) await model.free(i * 7);
@@ -101,7 +109,7 @@ describe.each(GEOMETRIES)('clusters, $name', (spec) => {
 
   test('filled to the last cluster and emptied', async () => {
     const device = await makeVolume(spec);
-    const ctx = await openTestContext(device);
+    const ctx = await openTestContext(device, { journal, hostile });
     const before = await stat(ctx);
     const model = new Model(ctx);
     for (const want of [5000, 700, 100, 14, 2, 1]) {
@@ -204,6 +212,26 @@ describe('clusters', () => {
     }
     expect(await stat(ctx)).toEqual(before);
     await checkAllocators(ctx);
+  });
+
+  test.each([1, 2, 9, 100, 32255])('a tail group of %i clusters is filled to its end and no further', async (tail) => {
+    const size = (32256 + tail) * 4096;
+    const device = await makeVolume({ size, mkfsArgs: ['-b', '4096', '-C', '4096', '-N', '1', '-J', 'size=4M'] });
+    const ctx = await openTestContext(device);
+    expect(ctx.geo.totalClusters).toBe(32256 + tail);
+    const before = await stat(ctx);
+    const model = new Model(ctx);
+    for (const want of [30_000, 1000, 30, 1]) {
+      await expect((async () => {
+        for (;;) await model.claim(want, want);
+      })()).rejects.toMatchObject({ code: 'NO_SPACE' });
+    }
+    // Group 0 loses what the kernel takes from it while the tail is shorter than its descriptor's offset.
+    expect((await stat(ctx)).free).toBe(Math.max(0, 3 - tail));
+    await model.freeAll();
+    await checkAllocators(ctx);
+    expect(await stat(ctx)).toEqual(before);
+    await expectFsckClean(device);
   });
 
   test('operations at the same time get different clusters', async () => {

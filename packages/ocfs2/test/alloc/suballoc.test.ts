@@ -4,8 +4,8 @@ import { editAllocator } from '../../src/alloc/chain.js';
 import type { FsContext } from '../../src/context.js';
 import { BitmapId1, bits, capacity, DISCONTIG_BITMAP_SIZE, ExtentList, GROUP_BITMAP, GROUP_DESC, GROUP_LIST, GroupDesc, SIG } from '../../src/format/index.js';
 import { randomFrom, seed } from '../../../../test/support/temp.js';
-import { openTestContext } from '../support/context.js';
-import { expectFsckClean, GEOMETRIES, makeVolume } from '../support/volume.js';
+import { openTestContext, type TestContextOptions } from '../support/context.js';
+import { expectFsckClean, GEOMETRIES, makeVolume, type NamedVolume } from '../support/volume.js';
 import { checkAllocators } from './support.js';
 
 const SEED = seed('suballoc');
@@ -32,10 +32,13 @@ async function giveBack(ctx: FsContext, runs: readonly { start: number; len: num
   await ctx.engine.log.flush();
 }
 
-describe.each(GEOMETRIES)('suballocators, $name', (spec) => {
+describe.each<NamedVolume & Pick<TestContextOptions, 'journal' | 'hostile'>>([
+  ...GEOMETRIES,
+  { ...GEOMETRIES[1], name: '4K/4K metaecc, journal, hostile locks', journal: true, hostile: true },
+])('suballocators, $name', ({ journal, hostile, ...spec }) => {
   test('blocks are claimed through several groups, freed in any order, and claimed again', async () => {
     const device = await makeVolume(spec);
-    const ctx = await openTestContext(device, { slot: 1 });
+    const ctx = await openTestContext(device, { slot: 1, journal, hostile });
     const random = randomFrom(SEED);
     const held: { type: MetaType; at: MetaClaim }[] = [];
     const blocks = new Set<number>();
