@@ -38,6 +38,10 @@ export interface Clock {
 /** Attempts after which an operation that never settles is a bug (each attempt brings at least one block or lock). */
 const MAX_ATTEMPTS = 1_000_000;
 
+function same<T>(result: T): T {
+  return result;
+}
+
 export class Engine {
   #refusal: Error | undefined;
 
@@ -61,12 +65,20 @@ export class Engine {
    * `locks`: where its locks come from, for operations of a lock's downgrade (LockManagerOptions.onDowngrade).
    */
   run<T>(name: string, body: (op: Op) => T, locks: LockTable = this.locks): Promise<T> {
-    return this.#run(name, body, false, locks);
+    return this.#run(name, body, false, locks, same);
   }
 
   /** Run an operation that only reads. */
   read<T>(name: string, body: (op: Op) => T): Promise<T> {
-    return this.#run(name, body, true, this.locks);
+    return this.#run(name, body, true, this.locks, same);
+  }
+
+  /**
+   * Run an operation that only reads, then `work` with what it found while its locks are still held: device I/O by a
+   * mapping that no other node can change before it is done. `work` must not run operations.
+   */
+  readHolding<T, R>(name: string, body: (op: Op) => T, work: (found: T) => Promise<R>): Promise<R> {
+    return this.#run(name, body, true, this.locks, work);
   }
 
   /** Run a reading operation at once, if all it needs is cached; undefined if not. Errors of the operation are thrown. */
@@ -83,8 +95,18 @@ export class Engine {
     }
   }
 
-  async #run<T>(name: string, body: (op: Op) => T, readOnly: boolean, table: LockTable): Promise<T> {
+  async #run<T, R>(name: string, body: (op: Op) => T, readOnly: boolean, table: LockTable, work: (result: T) => R | Promise<R>): Promise<R> {
     const locks = new LockSession(table);
+    try {
+      const result = await this.#settle(name, body, readOnly, locks);
+      return await work(result);
+    } finally {
+      locks.release();
+    }
+  }
+
+  /** Attempts until one gets through and is applied. Its locks stay held. */
+  async #settle<T>(name: string, body: (op: Op) => T, readOnly: boolean, locks: LockSession): Promise<T> {
     const now = this.clock.now();
     try {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
@@ -110,8 +132,6 @@ export class Engine {
     } catch (error) {
       this.failed(error);
       throw error;
-    } finally {
-      locks.release();
     }
   }
 

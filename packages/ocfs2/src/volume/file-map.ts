@@ -9,7 +9,6 @@ import { DYN, EXT, MODE, S_IFMT } from '../format/constants.js';
 import { EX, type LockLevel, PR, RANK, lockName } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
 import { withFile } from './file-state.js';
-import { readHolding } from './held-read.js';
 
 /** Lock an inode for data I/O: meta lock and rw lock at one level, as the kernel does with coherency=full. */
 export function lockData(op: Op, ctx: FsContext, ino: number, level: LockLevel): InodeRef {
@@ -71,7 +70,7 @@ export async function mapRange(ctx: FsContext, ino: number, offset: number, leng
     const release = await state.ranges.lock(offset, offset + length, false);
     try {
       // Locks and range lock still held: nothing can have been recalled between the lookup and the epoch.
-      return await readHolding(ctx, 'map', (op) => {
+      return await ctx.engine.readHolding('map', (op) => {
         const ref = lockFile(op, ctx, ino, write ? EX : PR);
         const runs: MappedRun[] = [];
         if (isInline(ref)) return runs;

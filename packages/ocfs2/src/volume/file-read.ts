@@ -7,7 +7,6 @@ import type { Op } from '../txn/index.js';
 import { readBytes } from './file-data.js';
 import { type Segment, isInline, lockData, segments } from './file-map.js';
 import { withFile } from './file-state.js';
-import { readHolding } from './held-read.js';
 
 /** What to read: bytes that were in the dinode, or segments. `length` is clipped at i_size. */
 interface ReadPlan {
@@ -26,7 +25,7 @@ export async function readFile(ctx: FsContext, ino: number, offset: number, into
     // Whole logical blocks: a writer of a part of one at the edge of its range rewrites all of it.
     const release = await state.ranges.lock(offset, offset + into.length, false);
     try {
-      return await readHolding(ctx, 'read', (op) => plan(op, ctx, lockData(op, ctx, ino, PR), offset, into.length), (found) => fill(ctx, found, offset, into));
+      return await ctx.engine.readHolding('read', (op) => plan(op, ctx, lockData(op, ctx, ino, PR), offset, into.length), (found) => fill(ctx, found, offset, into));
     } finally {
       release();
     }

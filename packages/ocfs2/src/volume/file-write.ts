@@ -21,7 +21,6 @@ import { type Piece, writeBytes, writeFresh, zeroBytes } from './file-data.js';
 import { becomesInline, inlineToExtents, writeInline } from './file-inline.js';
 import { type Segment, isInline, lockFile, segments } from './file-map.js';
 import { type FileState, noteInPlaceWrite, touch, withFile } from './file-state.js';
-import { readHolding } from './held-read.js';
 import { Ordered } from './ordered.js';
 
 /** Pieces one operation takes on at most, so that it fits a transaction. */
@@ -74,7 +73,7 @@ async function writeInPlace(ctx: FsContext, ino: number, state: FileState, offse
   try {
     // A worker writing the other part of a patched block must not lose its bytes.
     if (offset % unit !== 0 || end % unit !== 0) await state.recall();
-    return await readHolding(ctx, 'write in place', (op) => planInPlace(op, ctx, ino, offset, end), async (found) => {
+    return await ctx.engine.readHolding('write in place', (op) => planInPlace(op, ctx, ino, offset, end), async (found) => {
       if (found === undefined) return false;
       await Promise.all(found.map((s) => writeBytes(device, s.device, from.subarray(s.offset - offset, s.offset - offset + s.length))));
       return true;

@@ -223,9 +223,9 @@ describe('space', () => {
 });
 
 describe('several at once', () => {
-  test('overlapping writers: every range is one writer\'s; appenders do not overlap', async () => {
+  test.each([{ cacheBlocks: 60 }, { hostile: true, journal: true }])('overlapping writers: every range is one writer\'s; appenders do not overlap (%o)', async (options) => {
     const random = randomFrom(seed('writers'));
-    const { ctx, ino, device } = await volume(GEOMETRIES[3], { cacheBlocks: 60 });
+    const { ctx, ino, device } = await volume(GEOMETRIES[3], options);
     const writers = Array.from({ length: 60 }, (_, i) => ({ at: Math.floor(random() * 60_000), length: 1 + Math.floor(random() * 20_000), byte: i + 1 }));
     const reads: Promise<unknown>[] = [];
     await Promise.all(writers.map(async (w) => {
