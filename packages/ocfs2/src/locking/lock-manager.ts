@@ -121,6 +121,12 @@ export class LockManager implements LockTable {
     return this.tryHold(name, level) || this.#wait(name, level, true);
   }
 
+  share(name: string, level: LockLevel): void {
+    const lock = this.#locks.get(name);
+    if (lock === undefined || lock.holders[EX] + (level === PR ? lock.holders[PR] : 0) === 0) throw new InternalError('LOCK_NOT_HELD', `lock ${name} is shared at level ${level} but not held at it`);
+    this.#addHolder(lock, level);
+  }
+
   drop(name: string, level: LockLevel): void {
     const lock = this.#locks.get(name);
     if (lock === undefined || level === NL || lock.holders[level] === 0) throw new InternalError('LOCK_NOT_HELD', `lock ${name} is dropped at level ${level} but not held at it`);
@@ -293,6 +299,11 @@ export class LockManager implements LockTable {
         else if (level > from) throw new InternalError('LOCK_LEVEL', `lock ${name} goes down from level ${from}, level ${level} is asked for`);
       },
       tryLock: (n, level) => (n === name ? Promise.resolve(level <= from) : this.tryLock(n, level)),
+      share: (n, level) => {
+        // A reference that outlives the downgrade would have to be held by somebody else.
+        if (n === name) throw new InternalError('LOCK_LEVEL', `lock ${name} is shared while it goes down`);
+        this.share(n, level);
+      },
       drop: (n, level) => {
         if (n !== name) this.drop(n, level);
       },

@@ -14,6 +14,8 @@ export interface LockTable {
   hold(name: string, level: LockLevel): Promise<void>;
   /** Take a holder if no other node is in the way; false if one is. */
   tryLock(name: string, level: LockLevel): Promise<boolean>;
+  /** One more holder of a lock that is held at `level` or above: also while another node waits for it, which tryHold would refuse. */
+  share(name: string, level: LockLevel): void;
   /** Give a holder back; the lock stays cached. */
   drop(name: string, level: LockLevel): void;
 }

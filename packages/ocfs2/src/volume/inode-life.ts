@@ -27,7 +27,7 @@ const PIECES_PER_OP = 32;
 interface InCore {
   refs: number;
   /** Whether its open lock is held; pending while the Dlm is asked. */
-  lock: boolean | Promise<boolean>;
+  lock: boolean;
 }
 
 export class InodeTable {
@@ -51,14 +51,12 @@ export class InodeTable {
     op.onApply(() => {
       const known = this.#refs.get(blkno);
       if (known !== undefined) known.refs++;
-      else this.#refs.set(blkno, { refs: 1, lock: lock !== undefined && this.#holdOpen(lock) });
+      else {
+        // The operation holds the lock now, so another holder is granted at once.
+        if (lock !== undefined) this.ctx.engine.locks.share(lock, PR);
+        this.#refs.set(blkno, { refs: 1, lock: lock !== undefined });
+      }
     });
-  }
-
-  /** The operation holds the lock now, so another holder is granted at once, unless another node waits for it already. */
-  #holdOpen(lock: string): boolean | Promise<boolean> {
-    const { locks } = this.ctx.engine;
-    return locks.tryHold(lock, PR) || locks.hold(lock, PR).then(() => true, () => false);
   }
 
   /** Give back `count` references. After the last one an inode without names is wiped; resolves when that is done. */
@@ -68,8 +66,7 @@ export class InodeTable {
     known.refs -= count;
     if (known.refs > 0) return;
     this.#refs.delete(blkno);
-    const held = typeof known.lock === 'boolean' ? known.lock : await known.lock;
-    if (held) this.ctx.engine.locks.drop(lockName('O', blkno, 0), PR);
+    if (known.lock) this.ctx.engine.locks.drop(lockName('O', blkno, 0), PR);
     await this.wipeUnused(blkno);
   }
 

@@ -9,7 +9,7 @@ import type { Geometry } from '../../src/format/index.js';
 import { randomFrom } from '../../../../test/support/temp.js';
 
 /** Grants every lock at once: one node alone, one operation after the other. */
-export const FREE_LOCKS: LockTable = { tryHold: () => true, hold: async () => undefined, tryLock: async () => true, drop: () => undefined };
+export const FREE_LOCKS: LockTable = { tryHold: () => true, hold: async () => undefined, tryLock: async () => true, share: () => undefined, drop: () => undefined };
 
 /** Wall-clock time that advances one second per reading, so that changed times show; monotonic time is real. */
 export class TestClock implements Clock {
