@@ -149,6 +149,7 @@ export class IoWorkerDevice implements BlockDevice {
         const exited = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
         this.#worker.ref();
         await this.#request(OP_STOP, 'close', 0, 0, 0, 0);
+        this.#worker.ref(); // a program that does nothing else must not end before its device is closed
         await exited;
       }
       this.#port.close();
