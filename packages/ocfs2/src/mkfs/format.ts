@@ -11,7 +11,7 @@ import { type MkfsOptions, planVolume, type VolumePlan } from './plan.js';
 
 export interface MkfsProgress {
   readonly stage: 'discard' | 'zero' | 'metadata' | 'groups' | 'superblocks';
-  /** Bytes done and to do in this stage. */
+  /** Done and to do in this stage: bytes while discarding and zeroing, writes after that. */
   readonly done: number;
   readonly total: number;
 }
@@ -96,34 +96,38 @@ async function zeroRanges(device: BlockDevice, { plan, zeroes }: Layout, report:
   }
 }
 
+/** Run `work` on every item, some at once, in order of their start. */
+async function inBatches<T>(items: readonly T[], work: (item: T) => Promise<void>, report: (done: number) => void): Promise<void> {
+  for (let i = 0; i < items.length; i += WRITES_AT_ONCE) {
+    const batch = items.slice(i, i + WRITES_AT_ONCE);
+    await Promise.all(batch.map(work));
+    report(i + batch.length);
+  }
+}
+
 /** Write all blocks, neighbours together. */
 async function writeBlocks(device: BlockDevice, { plan, blocks }: Layout, report: Report): Promise<void> {
   const { blockSize } = plan;
-  const order = [...blocks.keys()].sort((a, b) => a - b);
-  const total = order.length * blockSize;
-  let done = 0;
-  for (let i = 0; i < order.length; ) {
-    let n = 1;
-    while (i + n < order.length && order[i + n] === order[i] + n && (n + 1) * blockSize <= MOST_WRITE) n++;
-    const bytes = new Uint8Array(n * blockSize);
-    for (let k = 0; k < n; k++) bytes.set(blocks.get(order[i + k])!, k * blockSize);
-    await device.write(order[i] * blockSize, bytes);
-    report((done += bytes.length), total);
-    i += n;
+  const runs: number[][] = [];
+  for (const blkno of [...blocks.keys()].sort((a, b) => a - b)) {
+    const run = runs.at(-1);
+    if (run !== undefined && run[run.length - 1] + 1 === blkno && (run.length + 1) * blockSize <= MOST_WRITE) run.push(blkno);
+    else runs.push([blkno]);
   }
+  await inBatches(runs, async (run) => {
+    const bytes = new Uint8Array(run.length * blockSize);
+    for (const [i, blkno] of run.entries()) bytes.set(blocks.get(blkno)!, i * blockSize);
+    await device.write(run[0] * blockSize, bytes);
+  }, (done) => report(done, runs.length));
 }
 
 /** Every group's descriptor with the rest of its cluster zero. */
 async function writeGroups(device: BlockDevice, { plan, group }: Layout, report: Report): Promise<void> {
   const { clusterGroups, clusterSize, blockSize } = plan;
-  for (let index = 0; index < clusterGroups; index += WRITES_AT_ONCE) {
-    const batch = Array.from({ length: Math.min(WRITES_AT_ONCE, clusterGroups - index) }, async (_, i) => {
-      const { blkno, bytes } = group(index + i);
-      const cluster = new Uint8Array(clusterSize);
-      cluster.set(bytes);
-      await device.write(blkno * blockSize, cluster);
-    });
-    await Promise.all(batch);
-    report(Math.min(index + WRITES_AT_ONCE, clusterGroups) * clusterSize, clusterGroups * clusterSize);
-  }
+  await inBatches(Array.from({ length: clusterGroups }, (_, index) => index), async (index) => {
+    const { blkno, bytes } = group(index);
+    const cluster = new Uint8Array(clusterSize);
+    cluster.set(bytes);
+    await device.write(blkno * blockSize, cluster);
+  }, (done) => report(done, clusterGroups));
 }
