@@ -45,6 +45,9 @@ describe.each(VOLUMES)('names on $name', (spec) => {
     expect([...(await fs.list(blkno)).keys()].slice(2).sort()).toEqual([...names].sort());
     await fs.ctx.engine.log.flush();
     await expectFsckClean(device);
+    // inode, length of the entry and of the name, type, name
+    const listed = (await debugfs(device, 'ls /many')).split('\n').map((line) => line.trim().split(/\s+/)).filter((fields) => fields.length === 5);
+    expect(Object.fromEntries(listed.map((fields) => [fields[4], Number(fields[0])]))).toEqual(Object.fromEntries(await fs.list(blkno)));
     for (const name of names) expect((await fs.lookup(blkno, name)).mode).toBe(FILE.mode);
     for (const [i, name] of names.entries()) if (i % 3 !== 0) await fs.ns.unlink(blkno, bytes(name));
     await fs.ctx.engine.log.flush();

@@ -1,0 +1,123 @@
+/** Volumes that Linux filled: read by name as Linux listed them, changed by us, and clean after that. */
+import { LunfsError, type MemoryDevice } from '@lunfs/device';
+import { describe, expect, test } from 'vitest';
+import { MODE, S_IFMT } from '../../src/format/index.js';
+import { type Fixture, readManifest, unpackFixture } from '../../../../test/support/fixtures.js';
+import { expectFsckClean, loadSparse, withDir } from '../support/volume.js';
+import { DIR, FILE, Names, bytes, symlink, text } from './support.js';
+
+const TYPE_NAMES: Record<number, string> = {
+  [MODE.DIR]: 'directory', [MODE.REG]: 'file', [MODE.LNK]: 'symlink', [MODE.FIFO]: 'fifo', [MODE.SOCK]: 'socket', [MODE.BLK]: 'block', [MODE.CHR]: 'char',
+};
+/** fsck.ocfs2's objections to what Linux itself left there (test/fixtures/ocfs2/README.md). */
+const KNOWN = ['INODE_SPARSE_SIZE'];
+
+function load(name: Fixture): Promise<MemoryDevice> {
+  return withDir(async (dir) => loadSparse(await unpackFixture(name, dir)));
+}
+
+/** Every path below a directory, by lookups and listings. */
+async function walk(fs: Names, dir = fs.ns.root, path = '.', out = new Map<string, number>()): Promise<Map<string, number>> {
+  out.set(path, dir);
+  for (const [name, blkno] of await fs.list(dir)) {
+    if (name === '.' || name === '..') continue;
+    const below = path === '.' ? name : `${path}/${name}`;
+    const found = await fs.lookup(dir, name);
+    expect(found.blkno, below).toBe(blkno);
+    if ((found.mode & S_IFMT) === MODE.DIR) await walk(fs, blkno, below, out);
+    else out.set(below, blkno);
+  }
+  return out;
+}
+
+/** Run a change; true if it was made, false if this version does not write what it needs. Other errors are errors. */
+async function may(work: Promise<unknown>): Promise<boolean> {
+  try {
+    await work;
+    return true;
+  } catch (error) {
+    if (error instanceof LunfsError && error.code === 'FEATURE_READ_ONLY') return false;
+    throw error;
+  }
+}
+
+describe.each(['4k1m', '1k4k', '512', 'plain', '4k4k'] as const)('fixture %s by name', (name) => {
+  test('reads as Linux listed it', { timeout: 60_000 }, async () => {
+    const fs = await Names.open(await load(name));
+    const { entries } = readManifest(name);
+    const tree = await walk(fs);
+    expect([...tree.keys()].sort()).toEqual([...entries.keys()].sort());
+    for (const [path, want] of entries) {
+      const is = await fs.ns.attributes(tree.get(path)!);
+      expect({ path, type: TYPE_NAMES[is.mode & S_IFMT], mode: is.mode & 0o7777, uid: is.uid, gid: is.gid, links: is.links, size: is.size, mtime: is.mtime.sec, inode: is.blkno })
+        .toEqual({ path, type: want.type, mode: want.mode, uid: want.uid, gid: want.gid, links: want.links, size: want.size, mtime: want.mtime, inode: want.inode });
+      if (want.type === 'symlink') expect(text(await fs.ns.readlink(is.blkno))).toBe(want.target);
+    }
+  });
+});
+
+describe.each(['4k1m', '1k4k', '512', 'plain'] as const)('fixture %s changed by us', (name) => {
+  test('is clean and has the names it should', { timeout: 120_000 }, async () => {
+    const device = await load(name);
+    const fs = await Names.open(device);
+    const { ns } = fs;
+    const tree = await walk(fs);
+    const { entries } = readManifest(name);
+    const dirs = [...tree].filter(([path]) => entries.get(path)?.type === 'directory');
+    let done = 0, refused = 0;
+    const count = (made: boolean): boolean => {
+      if (made) done++;
+      else refused++;
+      return made;
+    };
+    for (const [path, dir] of dirs) {
+      const there = new Set((await fs.list(dir)).keys());
+      for (let i = 0; i < 12; i++) {
+        const spec = i % 4 === 0 ? DIR : i % 4 === 1 ? symlink('there/'.repeat(i * 60)) : FILE;
+        const made = `by us ${i} ${'ö'.repeat(i * 5)}`;
+        if (count(await may(fs.create(dir, made, spec)))) there.add(made);
+      }
+      let n = 0;
+      for (const old of [...there]) {
+        if (old === '.' || old === '..' || n++ % 3 !== 0) continue;
+        const is = await fs.lookup(dir, old);
+        if ((is.mode & S_IFMT) === MODE.DIR) continue;
+        if (n % 2 === 0) {
+          if (count(await may(ns.unlink(dir, bytes(old))))) there.delete(old);
+        } else if (count(await may(ns.rename({ oldDir: dir, oldName: bytes(old), newDir: dir, newName: bytes(`${old.slice(0, 50)}~`) })))) {
+          there.delete(old);
+          there.add(`${old.slice(0, 50)}~`);
+        }
+      }
+      expect([...(await fs.list(dir)).keys()].sort(), path).toEqual([...there].sort());
+    }
+    expect(done).toBeGreaterThan(700);
+    // The fixtures have ACLs, attributes and shared extents in some places.
+    expect(refused > 0).toBe(name !== 'plain');
+    await fs.ctx.engine.log.flush();
+    await expectFsckClean(device, KNOWN);
+  });
+});
+
+test('a volume with quotas is read, and refuses every change that counts', async () => {
+  const device = await load('4k4k');
+  const fs = await Names.open(device);
+  const { ns } = fs;
+  const { entries } = readManifest('4k4k');
+  const refused = { code: 'FEATURE_READ_ONLY', errno: 'EOPNOTSUPP' };
+  await expect(fs.create(ns.root, 'new')).rejects.toMatchObject(refused);
+  await expect(fs.create(ns.root, 'new', DIR)).rejects.toMatchObject(refused);
+  const tree = await walk(fs);
+  let tried = 0;
+  for (const [path, { type, links, inode }] of entries) {
+    if (type !== 'file' || links > 1) continue;
+    tried++;
+    const slash = path.lastIndexOf('/');
+    await expect(ns.change(inode, { uid: 4711 })).rejects.toMatchObject(refused);
+    await expect(ns.unlink(slash < 0 ? ns.root : tree.get(path.slice(0, slash))!, bytes(path.slice(slash + 1)))).rejects.toMatchObject(refused);
+  }
+  expect(tried).toBeGreaterThan(100);
+  expect([...(await walk(fs)).keys()].sort()).toEqual([...entries.keys()].sort());
+  await fs.ctx.engine.log.flush();
+  await expectFsckClean(device, KNOWN);
+});
