@@ -26,7 +26,7 @@ const PIECES_PER_OP = 32;
 /** An inode in core. */
 interface InCore {
   refs: number;
-  /** Whether its open lock is held; pending while the Dlm is asked. */
+  /** Its open lock is held. */
   lock: boolean;
 }
 
