@@ -145,7 +145,10 @@ test('an operation waits for locks in rank order, and gives back what comes afte
   const cached = new Set(['late']);
   const steps: string[] = [];
   const table: LockTable = {
-    tryHold: (name) => cached.has(name) && (steps.push(`try ${name}`), true),
+    tryHold: (name) => {
+      if (cached.has(name)) steps.push(`try ${name}`);
+      return cached.has(name);
+    },
     hold: async (name: string, level: LockLevel) => void steps.push(`wait ${name} ${level}`),
     tryLock: async () => true,
     share: () => undefined,
