@@ -19,9 +19,11 @@ export function findProgram(name) {
 export const debianPackages = {
   acl: ['getfacl', 'setfacl'],
   attr: ['getfattr', 'setfattr'],
+  'btrfs-progs': ['mkfs.btrfs'],
   'busybox-static': ['busybox'],
   cpio: ['cpio'],
   e2fsprogs: ['mke2fs', 'debugfs'],
+  fdisk: ['sfdisk'],
   fio: ['fio'],
   fuse2fs: ['fuse2fs'],
   fuse3: ['fusermount3'],
@@ -34,6 +36,7 @@ export const debianPackages = {
   'qemu-utils': ['qemu-img', 'qemu-io', 'qemu-nbd'],
   sqlite3: ['sqlite3'],
   'util-linux': ['losetup', 'setpriv', 'flock'],
+  xfsprogs: ['mkfs.xfs'],
   'xz-utils': ['xz'],
   zstd: ['zstd'],
 };
