@@ -63,14 +63,15 @@ function fileNode(path: string, readOnly: boolean): Record<string, unknown> {
 function libvirtDisk(access: DiskAccess, target: string): string {
   const driver = `<driver name='qemu' type='raw' cache='none'${access.kind === 'file' ? " io='threads'" : ''} discard='unmap' error_policy='stop' rerror_policy='stop'/>`;
   const lines = [`<disk type='${access.kind === 'nbd' ? 'network' : 'file'}' device='disk'>`, `  ${driver}`];
+  const readOnly = access.kind === 'file' ? access.readOnly : access.export.readOnly;
   if (access.kind === 'file') lines.push(`  <source file='${xml(access.path)}'/>`);
   else {
-    const { name, socket, tcp, readOnly } = access.export;
+    const { name, socket, tcp } = access.export;
     const host = socket !== undefined ? `<host transport='unix' socket='${xml(socket)}'/>` : `<host name='${xml(tcp?.host ?? '127.0.0.1')}' port='${tcp?.port ?? 10809}'/>`;
     const tls = access.export.uri.startsWith('nbds') ? " tls='yes'" : '';
     lines.push(`  <source protocol='nbd' name='${xml(name)}'${tls}>`, `    ${host}`, `    <reconnect delay='${RECONNECT_DELAY}'/>`, '  </source>');
-    if (readOnly) lines.push('  <readonly/>');
   }
+  if (readOnly) lines.push('  <readonly/>');
   lines.push(`  <target dev='${xml(target)}' bus='virtio'/>`, '</disk>');
   return lines.join('\n');
 }
