@@ -166,3 +166,23 @@ test('a recovered volume goes on, and a crash of that is recovered too', async (
   }
   expect(n).toBeGreaterThan(10);
 });
+
+test('a crash of the recovery itself, at every request', async () => {
+  const script = await runScript(8, {}, 30);
+  const { geo, map, first, end } = script.volume;
+  let replays = 0;
+  for (const { device } of reorderedImages(script.recording, new Random(8), { select: (p) => p % 4 === 1 })) {
+    const recording = new RecordingDevice(device);
+    const { replayed } = await replayJournal(recording, geo, map);
+    if (replayed === 0) continue;
+    replays++;
+    const want = await readBlocks(device, geo.blockSize, first, end);
+    for (const images of [prefixImages(recording), reorderedImages(recording, new Random(replays))]) {
+      for (const image of images) {
+        await replayJournal(image.device, geo, map);
+        expect(Buffer.compare(await readBlocks(image.device, geo.blockSize, first, end), want)).toBe(0);
+      }
+    }
+  }
+  expect(replays).toBeGreaterThan(5);
+});
