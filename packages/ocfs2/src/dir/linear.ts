@@ -95,11 +95,10 @@ export function* dirBlocks(op: Op, ctx: FsContext, dir: InodeRef, from = 0): Gen
     const first = rec.cpos * geo.bpc, last = Math.min(end, first + rec.clusters * geo.bpc);
     if (last <= next) continue;
     if (first > next) break;
-    const run = Array.from({ length: last - next }, (_, i) => rec.blkno + (next - first) + i);
-    op.prefetch(dir.lock, run.slice(0, MAX_PREFETCH), blockKind(geo, dir));
-    for (let i = 0; i < run.length; i++) {
-      if (i > 0 && i % MAX_PREFETCH === 0) op.prefetch(dir.lock, run.slice(i, i + MAX_PREFETCH), blockKind(geo, dir));
-      yield run[i];
+    for (let at = next; at < last; at += MAX_PREFETCH) {
+      const run = Array.from({ length: Math.min(MAX_PREFETCH, last - at) }, (_, i) => rec.blkno + (at - first) + i);
+      op.prefetch(dir.lock, run, blockKind(geo, dir));
+      yield* run;
     }
     next = last;
     if (next >= end) return;

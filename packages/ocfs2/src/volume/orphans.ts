@@ -80,5 +80,7 @@ export function listOrphans(op: Op, ctx: FsContext, slot: number, position: numb
     const dio = text.startsWith(DIO_PREFIX);
     if (text === Buffer.from(orphanName(blkno, dio)).toString()) orphans.push({ blkno, dio });
   }
+  // A file may have both kinds of entry: it is wiped only once its direct write is dealt with.
+  orphans.sort((a, b) => Number(b.dio) - Number(a.dio));
   return end ? { orphans } : { orphans, next: entries[entries.length - 1].next };
 }

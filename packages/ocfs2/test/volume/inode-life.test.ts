@@ -1,10 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { claimClusters } from '../../src/alloc/index.js';
+import { dirAdd } from '../../src/dir/index.js';
 import { dinodeTree, insert } from '../../src/extents/index.js';
 import { CorruptionError } from '@lunfs/device';
-import { DYN, Dinode, FL } from '../../src/format/index.js';
+import { DYN, Dinode, FL, FT } from '../../src/format/index.js';
 import { RawReader } from '../../src/inspect/index.js';
 import { InodeTable, recoverOrphans, wipeInode } from '../../src/volume/inode-life.js';
+import { EX } from '../../src/locking/levels.js';
+import { cutToSize } from '../../src/volume/file-truncate.js';
 import { unlinkName } from '../../src/volume/namespace.js';
 import { GEOMETRIES, expectFsckClean, makeVolume } from '../support/volume.js';
 import { DIR, FILE, Names, PLAIN, bytes } from './support.js';
@@ -98,6 +101,30 @@ describe.each([...GEOMETRIES, PLAIN])('the end of inodes on $name', (spec) => {
       if (i % Math.ceil(states.length / 3) === 1) await expectFsckClean(state);
       for (const blkno of [file.blkno, dir.blkno]) await expect((await RawReader.open(state)).inode(blkno)).rejects.toThrow(CorruptionError);
     }
+    await expectFsckClean(device);
+  });
+
+  test('a direct write that was cut off: the file loses what lies beyond its size, and its entry', async () => {
+    const device = await makeVolume(spec);
+    const fs = await Names.open(device);
+    const { ctx, ns } = fs;
+    const stays = await fs.create(ns.root, 'stays'), goes = await fs.create(ns.root, 'goes');
+    for (const { blkno } of [stays, goes]) {
+      await fragment(fs, blkno, 3);
+      await ctx.engine.run('dio', (op) => {
+        const inode = ctx.editInode(op, blkno);
+        inode.di.size = ctx.geo.clusterSize;
+        inode.di.flags |= FL.DIO_ORPHANED;
+        inode.di.dioOrphanedSlot = 1;
+        dirAdd(op, ctx, ctx.inode(op, ctx.sys.orphanDir[1], EX), bytes(`dio-${blkno.toString(16).padStart(16, '0')}`), { blkno, type: FT.REG });
+      });
+    }
+    // While a direct write may be under way an inode without names is not wiped.
+    await ctx.engine.run('unlink', (op) => unlinkName(op, ctx, ns.root, bytes('goes'), false));
+    expect(await wipeInode(ctx, goes.blkno)).toBe(false);
+    expect(await recoverOrphans(ctx, [1, 0], (blkno) => cutToSize(ctx, blkno), ns.inodes)).toMatchObject({ cut: 2, wiped: 1, left: 0, errors: [] });
+    expect(await ns.attributes(stays.blkno)).toMatchObject({ size: ctx.geo.clusterSize, blocks: ctx.geo.clusterSize / 512, links: 1 });
+    await ctx.engine.log.flush();
     await expectFsckClean(device);
   });
 
