@@ -171,7 +171,7 @@ test('a crash of the recovery itself, at every request', async () => {
   const script = await runScript(8, {}, 30);
   const { geo, map, first, end } = script.volume;
   let replays = 0;
-  for (const { device } of reorderedImages(script.recording, new Random(8), { select: (p) => p % 4 === 1 })) {
+  for (const { device } of reorderedImages(script.recording, new Random(8), { select: (p) => p % 10 === 1 })) {
     const recording = new RecordingDevice(device);
     const { replayed } = await replayJournal(recording, geo, map);
     if (replayed === 0) continue;
@@ -184,5 +184,5 @@ test('a crash of the recovery itself, at every request', async () => {
       }
     }
   }
-  expect(replays).toBeGreaterThan(5);
+  expect(replays).toBeGreaterThan(3);
 });
