@@ -13,7 +13,8 @@
 import type { Gate } from '@lunfs/device';
 import type { FsContext, InodeRef } from '../context.js';
 import type { DinodeView } from '../format/structs.js';
-import type { Op, Timestamp } from '../txn/index.js';
+import { EX, type LockLevel } from '../locking/levels.js';
+import type { LockTable, Op, Timestamp } from '../txn/index.js';
 import { type Attributes, setTimes } from './attributes.js';
 import { RangeLock } from './range-lock.js';
 
@@ -128,11 +129,23 @@ export async function flushAllTimes(ctx: FsContext): Promise<void> {
   for (const ino of [...states(ctx).keys()]) await flushTimes(ctx, ino);
 }
 
-async function writeTimes(ctx: FsContext, ino: number, state: FileState): Promise<void> {
+/**
+ * A cluster lock of the file (M or W) goes from `from` to a lower level: mappings are given up, then the times of what was
+ * written by them go into the dinode, under the lock that is about to go (`locks`, see LockManagerOptions.onDowngrade).
+ */
+export async function giveUpFile(ctx: FsContext, ino: number, from: LockLevel, locks: LockTable): Promise<void> {
+  if (!states(ctx).has(ino)) return;
+  await withFile(ctx, ino, async (state) => {
+    await state.recall();
+    if (from === EX) await writeTimes(ctx, ino, state, locks);
+  });
+}
+
+async function writeTimes(ctx: FsContext, ino: number, state: FileState, locks?: LockTable): Promise<void> {
   const late = state.lateTime;
   if (late === undefined) return;
   state.lateTime = undefined;
   await ctx.engine.run('write times', (op) => {
     setTimes(ctx.editInode(op, ino).di, 'mc', late);
-  });
+  }, locks);
 }

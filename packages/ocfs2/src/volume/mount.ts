@@ -13,10 +13,10 @@ import { type Geometry, unknownRoCompat } from '../format/geometry.js';
 import { RawReader } from '../inspect/raw-reader.js';
 import { readSystemFiles } from '../inspect/system-files.js';
 import { Journal, JournalInode, type Timers } from '../journal/index.js';
-import { type Dlm, LocalDlm, LockManager, PR } from '../locking/index.js';
+import { type Dlm, LocalDlm, LockManager, PR, parseLockName } from '../locking/index.js';
 import { BlockCache, type Clock, Engine, type Log, WriteBackLog } from '../txn/index.js';
 import { pause, systemClock, systemTimers } from './clock.js';
-import { flushAllTimes } from './file-state.js';
+import { flushAllTimes, giveUpFile } from './file-state.js';
 import { cutToSize } from './file-truncate.js';
 import { type OrphanRecovery, recoverOrphans } from './inode-life.js';
 import { Namespace } from './namespace-volume.js';
@@ -95,7 +95,7 @@ export class Volume {
     const { device, slots } = await replayedView(reader, sys);
     const { geo } = reader;
     const log = new WriteBackLog(device, geo);
-    const { engine } = buildEngine(device, geo, log, options, () => undefined);
+    const { engine } = buildEngine(device, geo, log, options, () => undefined, () => undefined);
     const ctx = new FsContext(geo, sys, 0, engine, options.random ?? systemRandom);
     await readTotalClusters(ctx);
     const volume = new Volume(device, ctx, { slots, blocks: 0 }, undefined);
@@ -119,7 +119,7 @@ export class Volume {
       clock: options.clock ?? systemClock, timers: options.timers ?? systemTimers, commitInterval: options.commitInterval, onAbort: stop,
     });
     await journalInode.markDirty();
-    const { engine, locks } = buildEngine(device, geo, journal, options, stop);
+    const { engine, locks } = buildEngine(device, geo, journal, options, stop, () => volume?.ctx);
     const ctx = new FsContext(geo, sys, slot, engine, options.random ?? systemRandom);
     await readTotalClusters(ctx);
     const blocks = recovered.reduce((sum, r) => sum + r.blocks, 0);
@@ -186,10 +186,17 @@ function checkFeatures(geo: Geometry, { readOnly, offline }: MountOptions): void
   }
 }
 
-function buildEngine(device: BlockDevice, geo: Geometry, log: Log, options: MountOptions, stop: (reason: LunfsError) => void): { engine: Engine; locks: LockManager } {
+/** `context`: the context that is built on this engine, for what must be given up with a lock; none exists before the first file is in use. */
+function buildEngine(
+  device: BlockDevice, geo: Geometry, log: Log, options: MountOptions, stop: (reason: LunfsError) => void, context: () => FsContext | undefined,
+): { engine: Engine; locks: LockManager } {
   const cache = new BlockCache(device, geo, options.cacheBlocks);
   const locks = new LockManager({
     dlm: options.dlm ?? new LocalDlm(), dropOwner: (name) => cache.dropOwner(name), settle: (name) => log.flushOwner(name),
+    onDowngrade: async (name, from, _to, table) => {
+      const lock = parseLockName(name), ctx = context();
+      if (ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(ctx, lock.blkno, from, table);
+    },
   });
   // A corrupt block makes the operation fail and the volume read-only (docs/design.md, rule 3); so does a bug of ours.
   const failed = (error: unknown): void => {
