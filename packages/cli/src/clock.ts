@@ -1,0 +1,11 @@
+/** The command line's clock: for progress and for the times in a fresh volume. */
+
+/** Milliseconds that only go forward. */
+export function monotonicMs(): number {
+  return performance.now();
+}
+
+/** Seconds since 1970. */
+export function wallSeconds(): number {
+  return Math.floor(Date.now() / 1000);
+}

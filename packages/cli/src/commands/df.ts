@@ -1,0 +1,32 @@
+/** `lunfs df`: how full volumes are. */
+import type { Command } from 'commander';
+import { RawReader } from '@lunfs/ocfs2';
+import { examples } from '../command.js';
+import { print, printJson, table } from '../output.js';
+import { formatSize } from '../sizes.js';
+import { needDevice } from '../target.js';
+import { processFacts, withRawDevice } from '../volume-access.js';
+import { describeVolume } from '../volume-facts.js';
+
+export function df(program: Command): void {
+  program
+    .command('df')
+    .summary('show how full volumes are')
+    .argument('<device...>', 'block devices or image files')
+    .option('-B, --bytes', 'sizes in bytes')
+    .option('--json', 'print as JSON')
+    .addHelpText('after', examples('lunfs df /dev/mapper/lun*', 'lunfs df --json lun.img'))
+    .action(async (texts: string[], options: { bytes?: boolean; json?: boolean }) => {
+      const found: object[] = [];
+      const rows: string[][] = [];
+      const size = (bytes: number) => (options.bytes ? String(bytes) : formatSize(bytes));
+      for (const device of texts.map(needDevice)) {
+        const { label, uuid, space } = await withRawDevice('df', device, { beside: true }, async (opened) => describeVolume(await RawReader.open(opened)));
+        const mount = (await processFacts(device))?.mount;
+        found.push({ device, label, uuid, ...space, mount });
+        rows.push([device, label, size(space.bytes), size(space.usedBytes), size(space.freeBytes), `${Math.ceil((100 * space.usedClusters) / space.clusters)}%`, mount ?? '']);
+      }
+      if (options.json) printJson(found);
+      else print(table(['Device', 'Label', '>Size', '>Used', '>Free', '>Use%', 'Mounted on'], rows));
+    });
+}

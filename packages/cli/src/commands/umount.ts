@@ -1,0 +1,64 @@
+/** `lunfs umount`: ends a mount, or the whole process that has a device in use. */
+import * as fs from 'node:fs';
+import path from 'node:path';
+import type { Command } from 'commander';
+import { UsageError } from '@lunfs/device';
+import { unmount } from '@lunfs/fuse';
+import { connectVolumeProcess } from '@lunfs/host';
+import { examples } from '../command.js';
+import { note } from '../output.js';
+
+export function umount(program: Command): void {
+  program
+    .command('umount')
+    .summary('unmount a volume, end its exports')
+    .description('Unmount, and wait until the volume is closed. Given the device, its exports are ended too, which takes the disks from guests that use them; given the directory, exports go on.')
+    .argument('<where>', 'the directory it is mounted on, or the device')
+    .option('-f, --force', 'end exports that have clients, too')
+    .addHelpText('after', examples('lunfs umount /mnt', 'lunfs umount /dev/mapper/lun0'))
+    .action(async (where: string, options: { force?: boolean }) => {
+      const device = mountedDevice(where);
+      if (device === undefined) await endProcess(where, options.force ?? false);
+      else await endMount(path.resolve(where), device);
+    });
+}
+
+/** The device that is mounted on a directory; undefined when the path is no directory. Throws NOT_MOUNTED. */
+function mountedDevice(where: string): string | undefined {
+  const directory = path.resolve(where);
+  // Fields as in proc(5); the source comes after the dash and the type.
+  const plain = (text: string) => text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+  const lines = fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' '));
+  const line = lines.findLast((fields) => fields.length > 9 && plain(fields[4]) === directory && fields[fields.indexOf('-', 6) + 1] === 'fuse.lunfs');
+  if (line !== undefined) return plain(line[line.indexOf('-', 6) + 2]);
+  if (!fs.statSync(directory, { throwIfNoEntry: false })?.isDirectory()) return undefined;
+  throw new UsageError('NOT_MOUNTED', 'EINVAL', `nothing of lunfs is mounted on ${directory} (findmnt -t fuse.lunfs lists what is)`, { directory });
+}
+
+async function endMount(directory: string, device: string): Promise<void> {
+  const control = await connectVolumeProcess(device).catch(() => undefined); // its process may be dead: then the mount is taken away
+  try {
+    const exported = control === undefined ? 0 : (await control.status()).exports.length;
+    await unmount(directory, control === undefined ? 'detach' : 'clean');
+    if (control === undefined) note('umount', `${directory}: its process was gone; the next mount of ${device} recovers the journal`);
+    else if (exported > 0) note('umount', `${device}: ${exported} export(s) go on`);
+    else await control.ended;
+  } finally {
+    control?.close();
+  }
+}
+
+async function endProcess(device: string, force: boolean): Promise<void> {
+  const control = await connectVolumeProcess(device);
+  try {
+    const { exports, mount } = await control.status();
+    const busy = exports.filter((one) => one.connections > 0).map((one) => one.name);
+    if (busy.length > 0 && !force) throw new UsageError('EXPORT_IN_USE', 'EBUSY', `${device}: export ${busy.join(', ')} has clients (guests lose their disk); end them first, or use --force`, { device });
+    if (mount !== undefined) await unmount(mount);
+    // The process ends by itself with its last user; asking it then may come too late.
+    if (mount === undefined || exports.length > 0) await control.stop();
+    else await control.ended;
+  } finally {
+    control.close();
+  }
+}
