@@ -5,6 +5,8 @@ export class Node {
   links: number;
   readonly children = new Map<string, Node>();
   parent: Node | undefined;
+  /** Of a file. Never changed in place, so that whoever remembers a state may keep it. */
+  content: Uint8Array = new Uint8Array(0);
   /** The inode it turned out to be. */
   blkno = 0;
   constructor(readonly kind: 'directory' | 'file' | 'symlink', readonly target = '') {

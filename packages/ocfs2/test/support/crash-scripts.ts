@@ -1,0 +1,138 @@
+/** Scripts for crash tests: each leads through one part of the engine, with promises of durability in between. */
+import type { Random } from '@lunfs/device';
+import type { Step } from './posix.js';
+
+const sync: Step = { do: 'sync' }, tick: Step = { do: 'tick' }, ack: Step = { do: 'ack' };
+const create = (path: string): Step => ({ do: 'create', path });
+const mkdir = (path: string): Step => ({ do: 'mkdir', path });
+const unlink = (path: string): Step => ({ do: 'unlink', path });
+const rmdir = (path: string): Step => ({ do: 'rmdir', path });
+const rename = (path: string, to: string): Step => ({ do: 'rename', path, to });
+const write = (path: string, at: number | 'append', length: number): Step => ({ do: 'write', path, at, length });
+const truncate = (path: string, size: number): Step => ({ do: 'truncate', path, size });
+const fsync = (path: string): Step => ({ do: 'fsync', path });
+const times = (n: number, step: (i: number) => Step | Step[]): Step[] => Array.from({ length: n }, (_, i) => step(i)).flat();
+
+export interface NamedScript {
+  readonly name: string;
+  readonly steps: (geometry: { readonly blockSize: number; readonly clusterSize: number }) => Step[];
+}
+
+export const SCRIPTS: readonly NamedScript[] = [
+  {
+    name: 'files',
+    steps: ({ clusterSize: c }) => [
+      create('a'), write('a', 0, 100), fsync('a'), write('a', 100, 5000), write('a', 50, 300), tick,
+      create('b'), write('b', 0, 3 * c + 100), fsync('b'), write('b', 700, 2 * c), write('b', 'append', 900), ack,
+      write('b', 6 * c + 17, 1000), tick, truncate('b', c + 5), write('b', c + 900, 10), fsync('b'),
+      truncate('b', 5 * c), write('b', 4 * c, 100), truncate('b', 10), sync,
+      create('c'), write('c', 2 * c, 2 * c), unlink('a'), write('c', 0, c), fsync('c'), truncate('c', 0), write('c', 'append', 64), tick,
+      write('b', 5, c), unlink('b'), create('d'), write('d', 0, 4 * c), fsync('d'),
+    ],
+  },
+  {
+    name: 'names',
+    steps: () => [
+      mkdir('d'), create('d/f'), fsync('d/f'), mkdir('d/e'), { do: 'symlink', path: 'l', target: 'd/f' }, { do: 'symlink', path: 'long', target: 'x/'.repeat(1900) }, ack,
+      { do: 'link', path: 'd/f', to: 'g' }, rename('d/f', 'd/h'), tick, rename('d/h', 'd/e/h'), sync, rename('d/e/h', 'g'), write('g', 0, 10),
+      create('o'), write('o', 0, 9000), rename('g', 'o'), tick, mkdir('k'), mkdir('k/m'), rename('d/e', 'k/m'), fsync('o'), rename('d', 'k/n'), rename('k/n', 'n'), ack,
+      { do: 'open', path: 'o', as: 'o' }, unlink('o'), write('#o', 'append', 20_000), tick, create('p'), rename('p', 'q'), sync, { do: 'close', as: 'o' },
+      unlink('long'), rename('l', 'q'), rmdir('k/m'), rmdir('k'), tick, unlink('q'), rmdir('n'), rmdir('lost+found'), sync, unlink('g'),
+    ],
+  },
+  {
+    name: 'space',
+    steps: ({ clusterSize: c }) => [
+      create('f'), { do: 'reserve', path: 'f', at: 0, length: 8 * c }, write('f', c, 100), fsync('f'), { do: 'reserve', path: 'f', at: 8 * c, length: 4 * c, keep: true },
+      write('f', 3 * c - 50, 100), tick, { do: 'punch', path: 'f', at: c, length: c }, { do: 'punch', path: 'f', at: 2 * c + 100, length: c + 300 }, ack,
+      write('f', 0, 6 * c), { do: 'zero', path: 'f', at: 100, length: 2 * c }, fsync('f'), write('f', 'append', 2 * c), { do: 'punch', path: 'f', at: 0, length: 7 * c }, tick,
+      create('g'), write('g', 0, 5 * c), { do: 'release' }, { do: 'zero', path: 'f', at: 9 * c, length: 8 * c, keep: true }, sync, { do: 'reserve', path: 'f', at: 100, length: 20 * c }, truncate('f', 15 * c), tick, unlink('f'), sync, unlink('g'),
+    ],
+  },
+  {
+    // Every other cluster: a record each, so the tree leaves the dinode, splits leaves (small blocks), shrinks and goes.
+    name: 'tree',
+    steps: ({ clusterSize: c, blockSize }) => {
+      const n = c > 65536 ? 8 : blockSize <= 1024 ? 70 : 250;
+      return [
+        create('f'), ...times(n, (i) => [write('f', 2 * i * c, 8), ...(i % 40 === 7 ? [i % 80 === 7 ? tick : fsync('f')] : [])]), sync,
+        ...times(Math.min(n - 1, 12), (i) => write('f', (2 * i + 1) * c, 5)), tick, truncate('f', n * c), fsync('f'),
+        { do: 'punch', path: 'f', at: 3 * c, length: c }, { do: 'reserve', path: 'f', at: 0, length: n * c }, tick, { do: 'release' }, unlink('f'), sync,
+      ];
+    },
+  },
+  {
+    // Names so long that few fill a block: inline, one block, indexed, leaves that split, and all the way back.
+    name: 'directory',
+    steps: ({ blockSize }) => {
+      const n = blockSize <= 1024 ? 90 : 60;
+      const name = (i: number) => `d/${String(i).padStart(3, '0')}${'n'.repeat(blockSize <= 1024 ? 120 : 235)}`;
+      return [
+        mkdir('d'), ...times(n, (i) => [create(name(i)), ...(i % 20 === 9 ? [i % 40 === 9 ? tick : sync] : [])]), ack,
+        ...times(10, (i) => rename(name(3 * i), `d/r${i}`)), tick, ...times(n, (i) => [unlink(name(i)), ...(i % 25 === 7 ? [fsync('d/r0')] : [])]),
+        mkdir('e'), ...times(10, (i) => rename(`d/r${i}`, `e/r${i}`)), rmdir('d'), sync, ...times(10, (i) => unlink(`e/r${i}`)), rmdir('e'),
+      ];
+    },
+  },
+  {
+    // More inodes than a group of the suballocator holds, and more clusters than a local alloc window.
+    name: 'allocators',
+    steps: ({ clusterSize: c }) => [
+      mkdir('d'), ...times(300, (i) => [create(`d/${i}`), ...(i % 100 === 50 ? [tick] : [])]), sync,
+      ...times(6, (i) => [create(`big${i}`), write(`big${i}`, 0, c > 65536 ? 2 * c : 90 * c), ...(i % 2 === 0 ? [tick] : [fsync(`big${i}`)])]),
+      ...times(3, (i) => unlink(`big${2 * i}`)), { do: 'release' }, ack, create('again'), write('again', 0, c > 65536 ? 3 * c : 150 * c), tick,
+      ...times(40, (i) => unlink(`d/${7 * i}`)), sync, truncate('again', 3 * c), ...times(3, (i) => unlink(`big${2 * i + 1}`)),
+    ],
+  },
+  {
+    // On a full volume: blocks that held names and symlinks hold data next, while their old images may still be in the log.
+    name: 'reuse',
+    steps: ({ clusterSize: c }) => [
+      create('fill'), ...[16, 8, 4, 2, 1].flatMap((n) => times(2, () => ({ do: 'reserve', path: 'fill', at: 0, length: n * 256 * c, keep: true }))),
+      ...times(60, (i) => ({ do: 'reserve', path: 'fill', at: (4096 + 64 * i) * c, length: 64 * c, keep: true })), sync,
+      { do: 'punch', path: 'fill', at: 0, length: 12 * c }, { do: 'release' }, sync,
+      ...times(3, (round) => [
+        ...times(5, (i) => ({ do: 'symlink', path: `s${i}`, target: `${round}/`.repeat(1900) })), mkdir('d'), ...times(18, (i) => create(`d/${i}${'n'.repeat(240)}`)), round === 1 ? sync : ack,
+        ...times(5, (i) => unlink(`s${i}`)), ...times(18, (i) => unlink(`d/${i}${'n'.repeat(240)}`)), rmdir('d'), tick, { do: 'release' } as const, ack,
+        ...times(6, (i) => [create(`f${i}`), write(`f${i}`, 0, 2 * c)]), round === 0 ? fsync('f0') : tick, ...times(6, (i) => unlink(`f${i}`)), { do: 'release' } as const,
+      ]), truncate('fill', 10), { do: 'release' },
+    ],
+  },
+];
+
+/** Options of `randomSteps`. */
+export interface RandomMix {
+  /** Largest place in a file, in bytes. */
+  readonly reach: number;
+  readonly clusterSize: number;
+  /** Chance of a step that makes something durable, commits or lets time pass. Default 0.12. */
+  readonly promises?: number;
+  /** First part of every path, so that several may run side by side. */
+  readonly under?: string;
+}
+
+/** Any steps, over few names, so that they meet. Ones that make no sense when their turn comes fail as they should. */
+export function randomSteps(random: Random, count: number, { reach, clusterSize: c, promises = 0.12, under = '' }: RandomMix): Step[] {
+  const dirs = ['', 'd0/', 'd1/', 'd0/d2/', 'd1/d3/'].map((d) => under + d);
+  const file = () => random.pick(dirs) + random.pick(['a', 'b', 'c', `n${random.int(12)}`, `long-${random.int(5)}-${'€'.repeat(70)}`]);
+  const directory = () => random.pick(dirs.slice(0, 3)) + random.pick(['d0', 'd1', 'd2', 'd3']);
+  const any = () => (random.chance(0.7) ? file() : directory());
+  const data = () => (random.chance(0.15) ? `#${random.int(4)}` : file());
+  const at = () => random.pick([random.int(reach), random.int(Math.ceil(reach / c)) * c, random.int(Math.ceil(reach / 512)) * 512, random.int(400), 0]);
+  const length = () => 1 + random.pick([random.int(300), random.int(3 * Math.min(c, 65536)), c - 1, 511]);
+  const kinds: readonly [number, () => Step][] = [
+    [7, () => create(file())], [3, () => mkdir(directory())], [1, () => ({ do: 'symlink', path: file(), target: 't/'.repeat(1 + random.int(random.chance(0.3) ? 1990 : 20)) })],
+    [2, () => ({ do: 'link', path: data(), to: file() })], [4, () => unlink(any())], [1, () => rmdir(any())],
+    [5, () => ({ do: 'rename', path: any(), to: any(), noReplace: random.chance(0.2) })],
+    [12, () => write(data(), random.chance(0.3) ? 'append' : at(), length())], [4, () => truncate(data(), at())],
+    [5, () => ({ do: random.pick(['reserve', 'punch', 'zero'] as const), path: data(), at: at(), length: length(), keep: random.chance(0.4) })],
+    [1, () => ({ do: 'open', path: any(), as: String(random.int(4)) })], [1, () => ({ do: 'close', as: String(random.int(4)) })],
+  ];
+  const total = kinds.reduce((sum, [weight]) => sum + weight, 0);
+  const promise = (): Step => random.pick([sync, tick, tick, ack, fsync(data()), fsync(data()), { do: 'release' }, { do: 'checkpoint' }] as const);
+  return Array.from({ length: count }, () => {
+    if (random.chance(promises)) return promise();
+    let dice = random.int(total);
+    return kinds.find(([weight]) => (dice -= weight) < 0)![1]();
+  });
+}
