@@ -9,12 +9,13 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { Gate, UsageError } from '@lunfs/device';
 import { mountFuse } from '@lunfs/fuse';
+import { benchVolume } from './lib/volume.mjs';
 
 const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '2' }, size: { type: 'string', default: '512' },
     dir: { type: 'string', default: os.tmpdir() }, workers: { type: 'string', default: '8' }, cell: { type: 'string' }, json: { type: 'boolean', default: false },
-    serve: { type: 'string' }, on: { type: 'string' }, metadata: { type: 'string' },
+    serve: { type: 'string' }, on: { type: 'string' }, metadata: { type: 'string' }, ours: { type: 'string', default: 'session' },
   },
 });
 const MIB = 1 << 20;
@@ -31,7 +32,7 @@ const cells = [
   ...['create', 'stat', 'readdir', 'unlink'].map((phase) => ({ name: phase, phase, against: 'fuse2fs', goal: 1.5 })),
 ].filter((cell) => values.cell === undefined || cell.name.includes(values.cell));
 
-if (values.serve !== undefined) await serve(values.serve, values.on);
+if (values.serve !== undefined) await (values.ours === 'volume' ? serveVolume : serve)(values.serve, values.on);
 else if (values.metadata !== undefined) metadata(values.metadata);
 else await compare();
 
@@ -85,6 +86,13 @@ async function serve(directory, where) {
   console.log('ready');
   process.stdin.resume().on('end', () => void mount.close());
   await mount.closed;
+}
+
+/** A lunfs volume instead of the session alone: a thick disk and an empty directory (bench/mount.mjs). */
+async function serveVolume(directory, where) {
+  const volume = await benchVolume(directory, { bytes: 2 * size + 512 * MIB, clusterSize: 4096, disks: [{ path: '/disk', size, allocation: 'thick-zeroed' }], mount: where });
+  process.stdin.resume().on('end', () => void volume.control.stop());
+  await volume.exited;
 }
 
 /** Creates, stats, lists and unlinks FILES files; prints operations per second of each phase. */
@@ -144,8 +152,11 @@ async function compare() {
   try {
     const counts = values.workers.split(',');
     for (const workers of counts) {
-      await start(counts.length > 1 ? `ours ${workers}` : 'ours', process.execPath, [process.argv[1], '--serve', backing, '--on', 'MNT', '--size', values.size, '--workers', workers]);
+      await start(counts.length > 1 ? `ours ${workers}` : 'ours', process.execPath, [process.argv[1], '--serve', backing, '--on', 'MNT', '--size', values.size, '--workers', workers, '--ours', values.ours]);
     }
+    // Real bytes everywhere: a file of zeroes may be read without touching the device.
+    const filled = (where) => spawnSync('dd', ['if=' + path.join(backing, 'disk'), 'of=' + path.join(where, 'disk'), 'bs=1M', 'conv=notrunc,fsync', 'status=none']);
+    if (values.ours === 'volume') for (const { where } of servers) filled(where);
     const passthrough = buildPassthrough(directory);
     if (passthrough === undefined) console.log('passthrough_ll: left out (it needs gcc, libfuse3-dev)');
     else await start('passthrough_ll', passthrough, ['-f', '-o', `source=${backing}`, 'MNT']);
@@ -155,7 +166,7 @@ async function compare() {
     if (spawnSync('mke2fs', ['-q', '-t', 'ext4', '-F', image]).status !== 0) console.log('fuse2fs: left out (it needs e2fsprogs and fuse2fs)');
     else {
       await start('fuse2fs', 'fuse2fs', ['-f', '-o', 'fakeroot', image, 'MNT']);
-      spawnSync('dd', ['if=' + path.join(backing, 'disk'), 'of=' + path.join(servers.at(-1).where, 'disk'), 'bs=1M', 'status=none']);
+      filled(servers.at(-1).where);
     }
     const results = new Map(cells.map((cell) => [cell.name, new Map(servers.map(({ name }) => [name, []]))]));
     for (let round = 0; round < Number(values.rounds); round++) {

@@ -1,13 +1,14 @@
 // Our NBD server over a thick file (one identity extent, O_DIRECT) against `qemu-nbd --cache=none --aio=native` on the same file, driven by
 // `qemu-img bench`. Rounds alternate between the two, because the machine moves more between minutes than the servers differ: what counts is
 // the ratio within a round. usage: node bench/nbd-raw.mjs [--rounds N] [--size MIB] [--dir DIRECTORY] [--cell NAME] [--json]
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { parseArgs } from 'node:util';
 import { Gate } from '@lunfs/device';
 import { NbdServer } from '@lunfs/nbd';
+import { MIB, cells as allCells, prepare, processorSeconds, run, spread } from './lib/nbd.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -15,20 +16,8 @@ const { values } = parseArgs({
     cell: { type: 'string' }, json: { type: 'boolean', default: false }, serve: { type: 'string' },
   },
 });
-const MIB = 1 << 20;
 const size = Number(values.size) * MIB;
-const RANDOM_STEP = 12345 * 4096; // odd number of blocks: walks all of them pseudo-randomly
-
-const cells = [
-  { name: '4k read qd1', block: 4096, depth: 1, step: RANDOM_STEP, write: false, count: 30_000, goal: 1.1 },
-  { name: '4k read qd16', block: 4096, depth: 16, step: RANDOM_STEP, write: false, count: 80_000, goal: 1.1 },
-  { name: '4k write qd1', block: 4096, depth: 1, step: RANDOM_STEP, write: true, count: 30_000, goal: 1.1 },
-  { name: '4k write qd16', block: 4096, depth: 16, step: RANDOM_STEP, write: true, count: 80_000, goal: 1.1 },
-  { name: '64k read qd16', block: 65_536, depth: 16, step: 65_536, write: false, count: 30_000, goal: 0.9 },
-  { name: '64k write qd16', block: 65_536, depth: 16, step: 65_536, write: true, count: 30_000, goal: 0.9 },
-  { name: '1M read qd4', block: MIB, depth: 4, step: MIB, write: false, count: 3000, goal: 0.9 },
-  { name: '1M write qd4', block: MIB, depth: 4, step: MIB, write: true, count: 3000, goal: 0.9 },
-].filter((cell) => values.cell === undefined || cell.name.includes(values.cell));
+const cells = allCells.filter((cell) => values.cell === undefined || cell.name.includes(values.cell));
 
 if (values.serve !== undefined) await serve(values.serve);
 else await compare();
@@ -63,7 +52,7 @@ async function compare() {
   const children = [];
   try {
     const file = path.join(directory, 'disk.raw');
-    prepare(file);
+    prepare(file, size);
     const theirs = path.join(directory, 'theirs.sock');
     children.push(spawn('qemu-nbd', ['--persistent', '--shared=0', '--format=raw', '--cache=none', '--aio=native', '-k', theirs, file], { stdio: 'inherit' }));
     while (!fs.existsSync(theirs)) await new Promise((resolve) => { setTimeout(resolve, 20); });
@@ -90,38 +79,6 @@ async function compare() {
     for (const child of children) child.kill();
     fs.rmSync(directory, { recursive: true, force: true });
   }
-}
-
-/** A file whose every block is allocated and written, as a thick disk after its first use. */
-function prepare(file) {
-  const fd = fs.openSync(file, 'w');
-  const chunk = Buffer.alloc(4 * MIB);
-  for (let i = 0; i < chunk.length; i += 4) chunk.writeUInt32LE((i * 2_654_435_761) >>> 0, i);
-  for (let at = 0; at < size; at += chunk.length) fs.writeSync(fd, chunk, 0, Math.min(chunk.length, size - at));
-  fs.fsyncSync(fd);
-  fs.closeSync(fd);
-}
-
-/** Seconds that qemu-img itself counts, its start apart. */
-function run(cell, uri) {
-  const args = ['bench', '-f', 'raw', '-t', 'none', '-c', String(cell.count), '-d', String(cell.depth), '-s', String(cell.block), '-S', String(cell.step)];
-  const { stdout, stderr, status } = spawnSync('qemu-img', [...args, ...(cell.write ? ['-w'] : []), uri], { encoding: 'utf8' });
-  const seconds = /Run completed in ([\d.]+) seconds/.exec(stdout)?.[1];
-  if (status !== 0 || seconds === undefined) throw new Error(`qemu-img ${args.join(' ')} ${uri}: ${stderr}`);
-  return Number(seconds);
-}
-
-/** Processor time that a server has used so far: unlike its speed, hardly moved by what else the machine does. */
-function processorSeconds(pid) {
-  const fields = fs.readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
-}
-
-function spread(numbers) {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  const median = sorted.length % 2 === 1 ? sorted[Math.floor(middle)] : (sorted[middle - 1] + sorted[middle]) / 2;
-  return { min: sorted[0], median, max: sorted.at(-1) };
 }
 
 function print(results) {

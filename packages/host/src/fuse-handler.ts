@@ -214,7 +214,8 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   }
 
   opendir(_caller: Caller, nodeid: number): MountedDirectory {
-    return { ino: this.#ino(nodeid) };
+    // The kernel drops its copy of a listing when the mount changes the directory; others invalidate it.
+    return { ino: this.#ino(nodeid), cacheListing: true, keepCache: true };
   }
 
   async readdir(_caller: Caller, directory: MountedDirectory, offset: number, plus: boolean, add: AddEntry): Promise<void> {
@@ -317,12 +318,9 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
 
   /** Attributes of a listed inode, and a reference to it; undefined when it has gone since. */
   async #refer(ino: number): Promise<Attributes | undefined> {
-    const { ctx, names } = this.volume;
-    await ctx.engine.read('readdirplus', (op) => names.inodes.refer(op, ino));
     try {
-      return await names.attributes(ino);
+      return await this.volume.names.refer(ino);
     } catch (error) {
-      this.#later(names.forget(ino), 'forget');
       if (error instanceof LunfsError && error.code === 'STALE') return undefined;
       throw error;
     }

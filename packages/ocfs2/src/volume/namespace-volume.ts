@@ -34,6 +34,11 @@ export class Namespace {
     return this.ctx.engine.read('lookup', (op) => this.#referred(op, lookupName(op, this.ctx, dir, name)));
   }
 
+  /** Attributes of an inode that a listing named, with a reference as from `lookup`. Throws STALE if it has gone since. */
+  refer(blkno: number): Promise<Attributes> {
+    return this.ctx.engine.read('refer', (op) => this.#referred(op, liveInode(op, this.ctx, blkno, PR)));
+  }
+
   /** Attributes of an inode. */
   async attributes(blkno: number): Promise<Attributes> {
     const body = (op: Op) => withLateTimes(this.ctx, attributesOf(this.ctx.geo, liveInode(op, this.ctx, blkno, PR)));
