@@ -1,4 +1,5 @@
-// The test suites. `unit` is packages/*/test; every directory test/NAME that holds a suite.json, and every
+// The test suites. `unit` is packages/*/test but the engine's; `engine` is packages/ocfs2/test, whose volumes are made and
+// judged by ocfs2-tools; every directory test/NAME that holds a suite.json, and every
 // packages/NAME/test/oracle, is a suite of its own. suite.json:
 //   { "about": "one line", "needs": ["kernel", …], "order": 50, "parallel": false, "minutes": 10 }
 // needs: oracles (scripts/lib/oracles.mjs) without which it can't run; order: smaller runs earlier (unit is 0);
@@ -25,10 +26,16 @@ import { root } from './run.mjs';
 export function suites() {
   const packages = fs.readdirSync(path.join(root, 'packages'));
   /** @type {Suite[]} */
-  const found = [{
-    name: 'unit', about: 'packages/*/test, no oracle needed', include: [path.join(root, 'packages/')],
-    exclude: ['packages/*/test/oracle/**'], order: 0, parallel: true, minutes: 15, missing: [],
-  }];
+  const found = [
+    {
+      name: 'unit', about: 'packages/*/test, no oracle needed', include: [path.join(root, 'packages/')],
+      exclude: ['packages/*/test/oracle/**', 'packages/ocfs2/test/**'], order: 0, parallel: true, minutes: 10, missing: [],
+    },
+    {
+      name: 'engine', about: 'packages/ocfs2/test: the file system, volumes made and judged by ocfs2-tools', include: [path.join(root, 'packages/ocfs2/')],
+      exclude: [], order: 1, parallel: true, minutes: 15, missing: ['ocfs2-tools', 'qemu'].flatMap((need) => oracleMissing(need) ?? []),
+    },
+  ];
   const directories = [
     ...fs.readdirSync(path.join(root, 'test')).map((name) => ({ name, directory: `test/${name}` })),
     ...packages.map((name) => ({ name: `${name}-oracle`, directory: `packages/${name}/test/oracle` })),
