@@ -60,6 +60,11 @@ export class Engine {
     this.#refusal = reason;
   }
 
+  /** Why changes are refused; undefined while they are not. */
+  get refusal(): Error | undefined {
+    return this.#refusal;
+  }
+
   /**
    * Run an operation that may change the volume; resolves once it has applied (in memory: see `log.commit` for durability).
    * `locks`: where its locks come from, for operations of a lock's downgrade (LockManagerOptions.onDowngrade).

@@ -143,7 +143,8 @@ export async function giveUpFile(ctx: FsContext, ino: number, from: LockLevel, l
 
 async function writeTimes(ctx: FsContext, ino: number, state: FileState, locks?: LockTable): Promise<void> {
   const late = state.lateTime;
-  if (late === undefined) return;
+  // On a volume that takes no more changes data is still written in place; its times stay late (docs/design.md 2, "Errors are final").
+  if (late === undefined || ctx.engine.refusal !== undefined) return;
   state.lateTime = undefined;
   await ctx.engine.run('write times', (op) => {
     setTimes(ctx.editInode(op, ino).di, 'mc', late);
