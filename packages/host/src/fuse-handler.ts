@@ -328,8 +328,9 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
 
   async #open(ino: number, flags: number): Promise<MountedFile> {
     const survives = (flags & O_DIRECT) !== 0;
-    const exported = this.files.isExported(ino);
     const opened = await this.files.openMounted(ino, { readOnly: (flags & O.ACCMODE) === O.RDONLY, survives });
+    // Asked only now: an export that begins later finds this open in the table and reckons with its cached pages.
+    const exported = this.files.isExported(ino);
     return { opened, ino, survives, backend: opened.backend, directIo: exported, keepCache: !exported, parallelDirectWrites: true };
   }
 

@@ -163,7 +163,7 @@ export class HostVolume {
       undo.push(() => opened.close());
       const server = new NbdServer({ report: (message) => this.#log(`export ${name}: ${message}`), tls: spec.tls && readTls(spec.tls) });
       undo.push(() => server.close());
-      server.addExport({ name, description: `${this.options.device}:${filePath}`, backend: opened.backend, multiConn: true, fastZero: !spec.keepSpace });
+      server.addExport({ name, description: `${this.options.device}:${filePath}`, backend: opened.backend, multiConn: true, fastZero: !spec.keepSpace && this.volume.geo.sparse && this.volume.geo.unwritten });
       const at = await listen(server, spec, this.options.device, name);
       const one: Export = { spec, name, path: filePath, ino: found.blkno, opened, server, ...at };
       this.#exports.set(name, one);

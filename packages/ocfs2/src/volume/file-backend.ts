@@ -131,8 +131,9 @@ class VolumeFileBackend implements FileBackend {
   async trim(offset: number, length: number): Promise<void> {
     this.#checkWritable();
     this.#checkRange(offset, length);
-    if (this.options.keepSpace || length === 0) return;
     const { ctx, ino } = this.file;
+    // A hint: volumes without holes keep the space.
+    if (this.options.keepSpace || length === 0 || !ctx.geo.sparse || !ctx.geo.unwritten) return;
     await punchHole(ctx, ino, offset, length);
     await this.#acknowledge(offset, length, false);
   }
