@@ -1,6 +1,7 @@
 /** The `lunfs` command. `bin/lunfs.cjs` calls `main`. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { UsageError } from '@lunfs/device';
 import { Unsuccessful, exitCode } from './command.js';
 import { commands } from './commands/index.js';
 import { printError } from './output.js';
@@ -16,9 +17,11 @@ export async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     const name = commandName(program, argv);
     if (error instanceof CommanderError) {
-      if (error.exitCode === 0 || error.code === 'commander.help') return error.exitCode === 0 ? 0 : exitCode(name, error);
+      if (error.exitCode === 0) return 0;
+      // Its page is printed.
+      if (error.code === 'commander.help') return exitCode(name, error);
       const help = `lunfs ${name === '' ? '' : `${name} `}--help`;
-      printError(name, new CommanderError(error.exitCode, error.code, `${error.message.replace(/^error: /, '')} (see ${help})`), argv.includes('--json'));
+      printError(name, new UsageError('BAD_USAGE', 'EINVAL', `${error.message.replace(/^error: /, '')} (see ${help})`), argv.includes('--json'));
     } else if (!(error instanceof Unsuccessful)) printError(name, error, argv.includes('--json'));
     return exitCode(name, error);
   }

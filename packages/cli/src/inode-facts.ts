@@ -78,3 +78,8 @@ export function modeText(kind: string, mode: number): string {
     `${bits & 4 ? 'r' : '-'}${bits & 2 ? 'w' : '-'}${special ? (bits & 1 ? letter : letter.toUpperCase()) : bits & 1 ? 'x' : '-'}`;
   return (TYPE_LETTERS[kind] ?? '?') + triple((mode >> 6) & 7, (mode & 0o4000) !== 0, 's') + triple((mode >> 3) & 7, (mode & 0o2000) !== 0, 's') + triple(mode & 7, (mode & 0o1000) !== 0, 't');
 }
+
+/** Permission bits as `0644`. */
+export function octal(mode: number): string {
+  return mode.toString(8).padStart(4, '0');
+}

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { type Attributes, MODE } from '@lunfs/ocfs2';
 import { examples } from '../command.js';
 import { decodeDevice, kindOf } from '../copy/volume-tree.js';
-import { modeText } from '../inode-facts.js';
+import { modeText, octal } from '../inode-facts.js';
 import { nameFact, printBytes, printJson } from '../output.js';
 import { formatTime } from '../sizes.js';
 import { targetOrRoot } from '../target.js';
@@ -72,7 +72,7 @@ async function listed(files: VolumeFiles, name: Buffer, path: Buffer, attributes
 function asJson({ name, path, attributes: a, target }: Listed): object {
   const kind = kindOf(a);
   return {
-    ...nameFact('name', name), ...nameFact('path', path), kind, inode: a.blkno, mode: a.mode & 0o7777, links: a.links, uid: a.uid, gid: a.gid, size: a.size, allocated: a.blocks * 512,
+    ...nameFact('name', name), ...nameFact('path', path), kind, inode: a.blkno, mode: octal(a.mode & 0o7777), links: a.links, uid: a.uid, gid: a.gid, size: a.size, allocated: a.blocks * 512,
     mtime: formatTime(a.mtime.sec, a.mtime.nsec), ...(target ? nameFact('target', target) : {}), ...(kind === 'char' || kind === 'block' ? decodeDevice(a.rdev) : {}),
   };
 }

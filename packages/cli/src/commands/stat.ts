@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { type Attributes, type FileExtent, MODE, RawReader } from '@lunfs/ocfs2';
 import { examples } from '../command.js';
-import { type InodeFacts, inodeExtents, inodeFacts, modeText } from '../inode-facts.js';
+import { type InodeFacts, inodeExtents, inodeFacts, modeText, octal } from '../inode-facts.js';
 import { facts, nameFact, printBytes, printJson, table } from '../output.js';
 import { formatSize } from '../sizes.js';
 import { targetOrRoot } from '../target.js';
@@ -40,7 +40,7 @@ export function stat(program: Command): void {
             const block = await reader.inode(found.blkno);
             const target = isType(found, MODE.LNK) ? await volume.names.readlink(found.blkno) : undefined;
             const one: Stat = { ...inodeFacts(volume.geo, block), ...(options.extents ? { extents: await inodeExtents(reader, block) } : {}) };
-            if (options.json) json.push({ ...nameFact('path', at), ...one, ...(target ? nameFact('target', target) : {}) });
+            if (options.json) json.push({ ...nameFact('path', at), ...one, mode: octal(one.mode), ...(target ? nameFact('target', target) : {}) });
             else show(at, one, target);
             if (!options.recursive || !isType(found, MODE.DIR)) return;
             for (const name of await files.list(found)) {
@@ -57,10 +57,10 @@ export function stat(program: Command): void {
 }
 
 function show(path: Buffer, s: Stat, target: Uint8Array | undefined): void {
-  printBytes('Path:        ', path, ...(target ? [' -> ', target] : []));
+  printBytes('Path:      ', path, ...(target ? [' -> ', target] : []));
   const device = s.major === undefined ? undefined : `${s.major}, ${s.minor}`;
   printBytes(facts([
-    ['Type', s.kind], ['Inode', `${s.inode}, generation ${s.generation}`], ['Mode', `${modeText(s.kind, s.mode)} (${s.mode.toString(8).padStart(4, '0')})`], ['Links', s.links],
+    ['Type', s.kind], ['Inode', `${s.inode}, generation ${s.generation}`], ['Mode', `${modeText(s.kind, s.mode)} (${octal(s.mode)})`], ['Links', s.links],
     ['Owner', `uid ${s.uid}, gid ${s.gid}`], ['Device', device], ['Size', `${s.size} (${formatSize(s.size)})`],
     ['Allocated', s.inline ? 'inline, in the inode' : `${s.clusters} clusters (${formatSize(s.allocated)})`], ['Flags', s.flags.join(' ')], ['Features', s.features.join(' ') || undefined],
     ['Allocator', `slot ${s.slot === 0xffff ? 'global' : s.slot}, bit ${s.bit}${s.group === 0 ? '' : `, group ${s.group}`}`],

@@ -167,7 +167,7 @@ async function ocfs2(device: BlockDevice, pause?: (ms: number) => Promise<void>)
 async function usersOf(reader: RawReader, pause?: (ms: number) => Promise<void>): Promise<string | undefined> {
   try {
     const sys = await readSystemFiles(reader);
-    const alive = pause === undefined ? [] : await watchHeartbeat(reader, sys.heartbeat, pause);
+    const alive = pause === undefined || reader.geo.local ? [] : await watchHeartbeat(reader, sys.heartbeat, pause);
     if (alive.length > 0) return `node${alive.length === 1 ? '' : 's'} ${alive.join(', ')} beating on it now`;
     const slots = (await SlotMap.read(reader, sys.slotMap)).taken().length;
     return slots > 0 ? `${slots} slot${slots === 1 ? '' : 's'} taken: mounted, or not cleanly unmounted` : undefined;
