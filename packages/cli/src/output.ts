@@ -3,7 +3,6 @@
  * text shows them as they are, JSON as a string when they are UTF-8, and with their bytes in hex beside it when not.
  */
 import * as fs from 'node:fs';
-import { CommanderError } from 'commander';
 import { LunfsError } from '@lunfs/device';
 
 /** Print a line (or several) of facts. */
@@ -67,7 +66,6 @@ export function printError(command: string, error: unknown, json: boolean): void
 /** Code and text of anything thrown. System errors are translated; what is left is a bug of ours, told with where it happened. */
 export function describe(error: unknown): { code: string; message: string } {
   if (error instanceof LunfsError) return { code: error.code, message: error.message };
-  if (error instanceof CommanderError) return { code: 'USAGE', message: error.message };
   if (!(error instanceof Error)) return { code: 'INTERNAL', message: String(error) };
   const { code, syscall, path } = error as NodeJS.ErrnoException;
   if (typeof code === 'string' && syscall !== undefined) {
