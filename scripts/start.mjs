@@ -111,7 +111,10 @@ async function readBack(hash) {
 }
 
 async function check() {
-  await step('lunfs check', async () => (await lunfs('check', '-q', lun), 'clean'));
+  await step('lunfs check', async () => {
+    await lunfs('check', '-q', lun);
+    return 'clean';
+  });
   const fsck = findProgram('fsck.ocfs2');
   if (!fsck) return skip('fsck.ocfs2 -fn', 'ocfs2-tools is not installed');
   await step('fsck.ocfs2 -fn', async () => {
