@@ -23,8 +23,9 @@ import { Ordered } from './ordered.js';
 export const NO_END = 0x1_0000_0000;
 
 /**
- * Set a regular file's size. Shrinking frees clusters and waits for direct I/O by old mappings; growing leaves a hole
- * (volumes without SPARSE_ALLOC: zeroed clusters). Throws FILE_TOO_LARGE, NO_SPACE, FEATURE_READ_ONLY.
+ * Set a regular file's size. Shrinking, and setting the size it has (Linux 6.1 fs/ocfs2/file.c:ocfs2_setattr), frees the
+ * clusters behind the new size and waits for direct I/O by old mappings; growing leaves a hole (volumes without SPARSE_ALLOC: zeroed
+ * clusters). Throws FILE_TOO_LARGE, NO_SPACE, FEATURE_READ_ONLY.
  */
 export async function truncateFile(ctx: FsContext, ino: number, size: number): Promise<void> {
   checkFileRange(ctx, ino, 0, size);
@@ -57,10 +58,10 @@ async function resize(ctx: FsContext, ino: number, state: FileState, before: num
         inlineToExtents(op, ctx, ref, ordered);
       }
       const end = Math.ceil(size / clusterSize);
-      if (size < before) guardRemoval(op, ctx, ref, end, NO_END);
-      const zero = size < before ? writtenPieces(op, ctx, ref, size, end * clusterSize) : writtenPieces(op, ctx, ref, before, size);
+      if (size <= before) guardRemoval(op, ctx, ref, end, NO_END);
+      const zero = size <= before ? writtenPieces(op, ctx, ref, size, end * clusterSize) : writtenPieces(op, ctx, ref, before, size);
       ref.di.size = size;
-      return { zero, unmap: size < before };
+      return { zero, unmap: size <= before };
     });
     if (step === undefined) return false;
     await ordered.finish(() => zeroPieces(ctx, step.zero));

@@ -205,6 +205,18 @@ describe('space', () => {
     await expectFsckClean(device);
   });
 
+  test('a truncation to the size it has frees what was reserved beyond', async () => {
+    const { device, ctx, ino } = await volume();
+    await writeFile(ctx, ino, 0, filled(5000, 1));
+    await fallocate(ctx, ino, 'reserve', 0, 1 << 20, true);
+    expect((await dinode(ctx, ino)).clusters).toBe(256);
+    await truncateFile(ctx, ino, 5000);
+    expect(await dinode(ctx, ino)).toMatchObject({ clusters: 2, size: 5000 });
+    expect(await read(ctx, ino, 0, 6000)).toEqual(filled(5000, 1));
+    await ctx.engine.log.flush();
+    await expectFsckClean(device);
+  });
+
   test('sizes beyond the largest, ranges beyond sense, unknown modes', async () => {
     const { ctx, ino } = await volume();
     const limit = maxFileSize(ctx);
