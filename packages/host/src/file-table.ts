@@ -56,6 +56,11 @@ export class FileTable {
     this.#invalidate = invalidate;
   }
 
+  /** The mount's kernel must ask for the attributes again; pages stay. */
+  attributesChanged(ino: number): Promise<void> {
+    return this.#invalidate(ino, -1, 0);
+  }
+
   isExported(ino: number): boolean {
     return (this.#uses.get(ino)?.exported ?? 0) > 0;
   }

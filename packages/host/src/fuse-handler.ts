@@ -141,7 +141,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     if (truncates) {
       try {
         await this.#resize(ino, 0);
-        if (killSuidGid && withoutSuid(mode) !== mode) await names.change(ino, { mode: withoutSuid(mode) });
+        if (killSuidGid) await this.#dropSuid(ino);
       } catch (error) {
         await file.opened.close();
         throw error;
@@ -177,11 +177,8 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   }
 
   async write(_caller: Caller, file: MountedFile, offset: number, from: Uint8Array, how: { readonly killSuidGid: boolean }): Promise<number> {
-    const { ctx, names } = this.volume;
-    if (how.killSuidGid) {
-      const { mode } = await names.attributes(file.ino);
-      if (withoutSuid(mode) !== mode) await names.change(file.ino, { mode: withoutSuid(mode) });
-    }
+    const { ctx } = this.volume;
+    if (how.killSuidGid) await this.#dropSuid(file.ino);
     await writeFile(ctx, file.ino, offset, from);
     if (file.survives) await ctx.engine.log.commit({ durable: false });
     return from.length;
@@ -351,6 +348,15 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
       throw new UsageError('FILE_EXPORTED', 'ETXTBSY', `${this.volume.geo.device}: inode ${ino} is exported as a disk of ${now.size} bytes and cannot become shorter; end the export first`, { inode: ino, size });
     }
     await truncateFile(this.volume.ctx, ino, size);
+  }
+
+  /** The kernel asks for it with a write or an open, but keeps the mode it knows: its attributes are dropped here (Linux 6.18 fs/fuse/file.c:fuse_write_update_attr). */
+  async #dropSuid(ino: number): Promise<void> {
+    const { names } = this.volume;
+    const { mode } = await names.attributes(ino);
+    if (withoutSuid(mode) === mode) return;
+    await names.change(ino, { mode: withoutSuid(mode) });
+    await this.files.attributesChanged(ino);
   }
 
   #forbidden(ino: number, attr: number): UsageError {
