@@ -1,0 +1,179 @@
+/**
+ * Volumes that go back and forth between Linux's OCFS2 and the engine: Linux fills, we read and change, Linux reads and
+ * changes, we read. At every hand-over fsck.ocfs2 and our verifier are clean and both sides' manifests are equal, down to
+ * times, blocks and inode numbers. One boot serves all volumes.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { type FileDevice, openDevice } from '@lunfs/device';
+import { type MkfsOptions as OwnMkfsOptions, Volume, checkVolume, formatVolume, systemRandom } from '@lunfs/ocfs2';
+import { afterAll, describe, expect, test } from 'vitest';
+import { EngineTree, type Tree, expectSameTree } from '../support/engine-tree.js';
+import { KernelNode, singleNodeCluster } from '../support/machines.js';
+import { nodeTree } from '../support/node-tree.js';
+import { type MkfsOptions, mkfs, mustBeClean } from '../support/ocfs2-tools.js';
+import { Cleanup, sparseFile, tempDir } from '../support/temp.js';
+import { compareWithDebugfs } from './debugfs-stat.js';
+import { changeAll, fillOwn, fillWide } from './engine-changes.js';
+
+const cleanup = new Cleanup();
+afterAll(() => cleanup.run());
+const directory = tempDir(cleanup, 'kernel');
+/** fsck.ocfs2 1.8.7 has words for them, but they are right: reserved beyond the size; inline directories have no index. */
+const LEGAL = ['INODE_SPARSE_SIZE', 'DX_TREE_MISSING'];
+const script = (name: string) => fs.readFileSync(path.join(import.meta.dirname, name), 'utf8');
+
+interface Case {
+  readonly name: string;
+  readonly size: number;
+  readonly mkfs?: MkfsOptions;
+  /** Made by our own mkfs. */
+  readonly own?: OwnMkfsOptions;
+  /** Entries of the wide directory. */
+  readonly entries: number;
+}
+
+const GIB = 2 ** 30;
+const CASES: Case[] = [
+  { name: '4k4k', size: GIB, mkfs: { blockSize: 4096, clusterSize: 4096 }, entries: 10_000 },
+  { name: 'vmstore', size: 6 * GIB, mkfs: { type: 'vmstore' }, entries: 3_000 },
+  { name: 'metaecc', size: GIB, mkfs: { blockSize: 4096, clusterSize: 4096, features: 'metaecc,refcount,xattr' }, entries: 3_000 },
+  { name: 'cluster', size: GIB, mkfs: { blockSize: 4096, clusterSize: 4096, cluster: 'testing', slots: 3 }, entries: 1_000 },
+  { name: 'own-4k4k', size: GIB, own: { blockSize: 4096, clusterSize: 4096, mount: 'local', features: 'metaecc' }, entries: 1_000 },
+  { name: 'own-vmstore', size: 6 * GIB, own: { type: 'vmstore', mount: 'local' }, entries: 1_000 },
+];
+const image = (name: string) => path.join(directory, `${name}.img`);
+const device = (name: string) => `/dev/vd${String.fromCharCode(97 + CASES.findIndex((one) => one.name === name))}`;
+const mountPoint = (name: string) => `/mnt/${name}`;
+
+async function withDevice<T>(name: string, write: boolean, work: (device: FileDevice) => Promise<T>): Promise<T> {
+  const opened = await openDevice(image(name), { write });
+  try {
+    return await work(opened);
+  } finally {
+    await opened.close();
+  }
+}
+
+/** Mounted for the time of `work`; cluster volumes offline. */
+function withVolume<T>(name: string, options: { readOnly?: boolean }, work: (tree: EngineTree, volume: Volume) => Promise<T>): Promise<T> {
+  return withDevice(name, !options.readOnly, async (opened) => {
+    const volume = await Volume.mount(opened, { ...options, offline: true });
+    const result = await work(new EngineTree(volume), volume);
+    await volume.unmount();
+    return result;
+  });
+}
+
+/** Nothing to find for fsck.ocfs2, for our verifier, and for debugfs.ocfs2 to disagree on. */
+async function handOver(name: string): Promise<void> {
+  await mustBeClean(image(name), LEGAL);
+  await withDevice(name, false, async (opened) => {
+    const { findings } = await checkVolume(opened);
+    expect(findings.filter(({ code }) => !LEGAL.includes(code))).toEqual([]);
+    await compareWithDebugfs(cleanup, opened, image(name));
+  });
+}
+
+/** What the two sides said of each volume at the last hand-over. */
+const told = new Map<string, Tree>();
+let node: KernelNode;
+
+/** For all volumes at once: mounting one of a cluster is mostly waiting. */
+async function forAll(work: (one: Case) => Promise<unknown>): Promise<void> {
+  await Promise.all(CASES.map(work));
+}
+
+async function boot(): Promise<void> {
+  node = await KernelNode.start(cleanup, { disks: CASES.map(({ name }) => image(name)), cluster: singleNodeCluster('testing'), memoryMiB: 768, cpus: 2 });
+  await forAll(({ name }) => node.mount(device(name), mountPoint(name)));
+}
+
+/** What Linux says after a mount afresh: times of direct writes, for one, are in its memory only (no dirty_inode in Linux 6.1 fs/ocfs2/super.c). */
+async function shutDown(): Promise<void> {
+  await forAll(async ({ name }) => {
+    await node.umount(mountPoint(name));
+    await node.mount(device(name), mountPoint(name), 'ro');
+    told.set(name, await nodeTree(node, mountPoint(name)));
+    await node.umount(mountPoint(name));
+  });
+  await node.shutdown();
+}
+
+describe('volumes between Linux and lunfs', () => {
+  test('are made by both', async () => {
+    for (const { name, size, mkfs: theirs, own } of CASES) {
+      if (theirs) await mkfs(image(name), { ...theirs, size });
+      else {
+        sparseFile(image(name), size);
+        await withDevice(name, true, (opened) => formatVolume(opened, own!, { random: systemRandom, time: Math.floor(Date.now() / 1000) }));
+      }
+      await handOver(name);
+    }
+  });
+
+  test.each(CASES.filter(({ own }) => own))('$name is filled by us', { timeout: 120_000 }, async ({ name, entries }) => {
+    told.set(name, await withVolume(name, {}, async (tree) => {
+      await tree.mkdir('ours');
+      await fillOwn(tree, 'ours');
+      await fillWide(tree, 'ours/wide', entries);
+      return tree.manifest();
+    }));
+    await handOver(name);
+  });
+
+  test('are filled by a Linux node', { timeout: 300_000 }, async () => {
+    await boot();
+    await forAll(async ({ name, entries, own }) => {
+      if (own) expectSameTree(await nodeTree(node, mountPoint(name)), told.get(name)!, `${name} as Linux reads it`);
+      await node.must(`mkdir ${mountPoint(name)}/theirs && bash -s -- ${mountPoint(name)}/theirs ${entries}`, { input: script('fill.sh'), timeoutMs: 250_000 });
+    });
+    // What this version only reads.
+    await node.must(`cd ${mountPoint('metaecc')} && seq 100000 > shared && cp --reflink=always shared clone && echo a > attributed && setfattr -n user.kept -v value attributed && setfacl -m u:alice:r attributed && mkdir inherits && setfacl -d -m u:alice:rx inherits`);
+    await shutDown();
+  });
+
+  test.each(CASES)('$name reads as Linux wrote it, and is changed', { timeout: 120_000 }, async ({ name }) => {
+    await handOver(name);
+    await withVolume(name, { readOnly: true }, async (tree) => expectSameTree(await tree.manifest(), told.get(name)!, `${name}, read-only`));
+    told.set(name, await withVolume(name, {}, async (tree, volume) => {
+      expect(volume.recovery.slots).toEqual([]);
+      await changeAll(tree, 'theirs');
+      await tree.mkdir('changed');
+      await fillOwn(tree, 'changed');
+      if (name === 'metaecc') await expectRefusals(tree);
+      return tree.manifest();
+    }));
+    await handOver(name);
+    // Nothing of it was in memory only.
+    await withVolume(name, { readOnly: true }, async (tree) => expectSameTree(await tree.manifest(), told.get(name)!, `${name}, mounted again`));
+  });
+
+  test('are read and changed by a Linux node again', { timeout: 300_000 }, async () => {
+    await boot();
+    await forAll(async ({ name }) => {
+      expectSameTree(await nodeTree(node, mountPoint(name)), told.get(name)!, `${name} as Linux reads it`);
+      await node.must(`bash -s -- ${mountPoint(name)}/theirs`, { input: script('modify.sh'), timeoutMs: 250_000 });
+    });
+    expect(await node.must(`cd ${mountPoint('metaecc')} && cmp shared clone && getfattr --only-values -n user.kept attributed && getfacl -cp attributed inherits | grep alice`)).toBe('valueuser:alice:r--\ndefault:user:alice:r-x\n');
+    await shutDown();
+  });
+
+  test.each(CASES)('$name reads as Linux left it', { timeout: 60_000 }, async ({ name }) => {
+    await handOver(name);
+    await withVolume(name, {}, async (tree) => expectSameTree(await tree.manifest(), told.get(name)!, name));
+    await handOver(name);
+  });
+});
+
+/** Extended attributes and shared extents are read, and never half changed. */
+async function expectRefusals(tree: EngineTree): Promise<void> {
+  const refused = { code: 'FEATURE_READ_ONLY', errno: 'EOPNOTSUPP' };
+  expect((await tree.read('clone')).equals(await tree.read('shared'))).toBe(true);
+  await expect(tree.write('clone', 5, 'x')).rejects.toMatchObject(refused);
+  await expect(tree.truncate('shared', 5000)).rejects.toMatchObject(refused);
+  await expect(tree.unlink('clone').then(() => tree.read('clone'))).rejects.toMatchObject(refused);
+  await expect(tree.change('attributed', { mode: 0o600 })).rejects.toMatchObject(refused);
+  await expect(tree.create('inherits/file')).rejects.toMatchObject(refused);
+  await tree.write('attributed', 0, 'b');
+}
