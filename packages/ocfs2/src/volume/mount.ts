@@ -130,21 +130,27 @@ export class Volume {
     return Object.assign(volume, { recovery: { ...volume.recovery, orphans } });
   }
 
-  /** Make everything so far durable: file data written, metadata committed. */
+  /**
+   * Make everything so far durable: file data written, metadata committed. Also after the volume went read-only: what
+   * was done before is committed if the journal still can, else this throws, as it must not say that all is well.
+   */
   async sync(): Promise<void> {
-    if (this.writer === undefined || this.readOnlyReason !== undefined) return;
-    await flushAllTimes(this.ctx);
+    if (this.writer === undefined) return;
+    if (this.readOnlyReason === undefined) await flushAllTimes(this.ctx);
     await this.ctx.engine.log.commit({ barrier: true });
   }
 
   /**
    * Close the volume; nothing may use it any more. After trouble (`readOnlyReason`) the journal stays dirty, so that the
-   * next mount recovers. The device is not closed.
+   * next mount recovers, and holds all that was done before unless it is what failed. The device is not closed.
    */
   async unmount(): Promise<void> {
     const { writer, ctx, device } = this;
     if (writer === undefined) return;
-    if (this.readOnlyReason !== undefined) return;
+    if (this.readOnlyReason !== undefined) {
+      if (writer.journal.aborted === undefined) await writer.journal.commit({ barrier: true });
+      return;
+    }
     await flushAllTimes(ctx);
     await this.names.inodes.forgetAll();
     await closeLocalAlloc(ctx);

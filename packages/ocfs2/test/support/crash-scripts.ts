@@ -100,6 +100,15 @@ export const SCRIPTS: readonly NamedScript[] = [
   },
 ];
 
+/** Take all space but about `left` clusters, in a file of no size. */
+export function fillUp({ size, mkfs: { clusterSize: c = 4096 } }: { readonly size: number; readonly mkfs: { readonly clusterSize?: number } }, left: number): Step[] {
+  const step = Math.ceil(size / c / 64);
+  const chunk = (at: number, n: number): Step => ({ do: 'reserve', path: 'fill', at: at * c, length: n * c, keep: true });
+  return [
+    create('fill'), ...times(64, (i) => chunk(i * step, step)), ...times(step, (i) => chunk(64 * step + i, 1)), { do: 'punch', path: 'fill', at: 0, length: left * c }, { do: 'release' }, sync,
+  ];
+}
+
 /** Options of `randomSteps`. */
 export interface RandomMix {
   /** Largest place in a file, in bytes. */
@@ -111,22 +120,28 @@ export interface RandomMix {
   readonly under?: string;
 }
 
+/** Where `randomSteps` plays: made first, so that most steps find something. */
+export function playground(under = ''): Step[] {
+  const dirs = ['d0', 'd1', 'd0/d2', 'd1/d3'].map((d) => under + d);
+  return [...dirs.map(mkdir), ...[under, ...dirs.map((d) => `${d}/`)].flatMap((d) => ['a', 'b', 'c'].map((f) => create(d + f)))];
+}
+
 /** Any steps, over few names, so that they meet. Ones that make no sense when their turn comes fail as they should. */
 export function randomSteps(random: Random, count: number, { reach, clusterSize: c, promises = 0.12, under = '' }: RandomMix): Step[] {
   const dirs = ['', 'd0/', 'd1/', 'd0/d2/', 'd1/d3/'].map((d) => under + d);
-  const file = () => random.pick(dirs) + random.pick(['a', 'b', 'c', `n${random.int(12)}`, `long-${random.int(5)}-${'€'.repeat(70)}`]);
+  const file = () => random.pick(dirs) + random.pick(['a', 'a', 'b', 'b', 'c', `n${random.int(5)}`, `long-${random.int(2)}-${'€'.repeat(70)}`]);
   const directory = () => random.pick(dirs.slice(0, 3)) + random.pick(['d0', 'd1', 'd2', 'd3']);
-  const any = () => (random.chance(0.7) ? file() : directory());
-  const data = () => (random.chance(0.15) ? `#${random.int(4)}` : file());
+  const any = () => (random.chance(0.85) ? file() : directory());
+  const data = () => (random.chance(0.15) ? `#${under}${random.int(4)}` : file());
   const at = () => random.pick([random.int(reach), random.int(Math.ceil(reach / c)) * c, random.int(Math.ceil(reach / 512)) * 512, random.int(400), 0]);
   const length = () => 1 + random.pick([random.int(300), random.int(3 * Math.min(c, 65536)), c - 1, 511]);
   const kinds: readonly [number, () => Step][] = [
-    [7, () => create(file())], [3, () => mkdir(directory())], [1, () => ({ do: 'symlink', path: file(), target: 't/'.repeat(1 + random.int(random.chance(0.3) ? 1990 : 20)) })],
+    [9, () => create(file())], [3, () => mkdir(directory())], [1, () => ({ do: 'symlink', path: file(), target: 't/'.repeat(1 + random.int(random.chance(0.3) ? 1990 : 20)) })],
     [2, () => ({ do: 'link', path: data(), to: file() })], [4, () => unlink(any())], [1, () => rmdir(any())],
     [5, () => ({ do: 'rename', path: any(), to: any(), noReplace: random.chance(0.2) })],
     [12, () => write(data(), random.chance(0.3) ? 'append' : at(), length())], [4, () => truncate(data(), at())],
     [5, () => ({ do: random.pick(['reserve', 'punch', 'zero'] as const), path: data(), at: at(), length: length(), keep: random.chance(0.4) })],
-    [1, () => ({ do: 'open', path: any(), as: String(random.int(4)) })], [1, () => ({ do: 'close', as: String(random.int(4)) })],
+    [1, () => ({ do: 'open', path: any(), as: `${under}${random.int(4)}` })], [1, () => ({ do: 'close', as: `${under}${random.int(4)}` })],
   ];
   const total = kinds.reduce((sum, [weight]) => sum + weight, 0);
   const promise = (): Step => random.pick([sync, tick, tick, ack, fsync(data()), fsync(data()), { do: 'release' }, { do: 'checkpoint' }] as const);

@@ -8,7 +8,7 @@
  * the last begun one (data written in place is not ordered against later metadata), or zero where one of these steps was
  * zeroing. So what lay on the device before (all free space is filled with `POISON`) or in other files never shows.
  */
-import { type CrashImage, FaultyDevice, MemoryDevice, Random, RecordingDevice, crashImage, prefixImages, reorderedImages } from '@lunfs/device';
+import { type CrashImage, FaultyDevice, type FaultyOperation, MemoryDevice, Random, RecordingDevice, crashImage, prefixImages, reorderedImages } from '@lunfs/device';
 import { checkVolume } from '../../src/check/index.js';
 import type { Dlm } from '../../src/locking/index.js';
 import { type MkfsOptions, formatVolume } from '../../src/mkfs/index.js';
@@ -74,13 +74,17 @@ export class StepClock implements Clock {
 }
 
 /** Requests take a few turns of the event loop, as the dice say: those submitted together end in any order. */
-export function slowDevice(medium: MemoryDevice, random: Random, turns = 3): FaultyDevice {
+export function slowDevice(medium: MemoryDevice, random: Random, turns = 3, asked: (operation: FaultyOperation) => void = () => undefined): FaultyDevice {
   const clock = {
     sleep: async (n: number) => {
       for (let i = 1; i < n; i++) await new Promise((resolve) => setImmediate(resolve));
     },
   };
-  return new FaultyDevice(medium, { random, clock, latency: () => 1 + random.int(turns) });
+  const latency = (operation: FaultyOperation): number => {
+    asked(operation);
+    return 1 + random.int(turns);
+  };
+  return new FaultyDevice(medium, { random, clock, latency });
 }
 
 /** Options that make a mount depend on nothing but its seed. */
@@ -153,7 +157,8 @@ export async function checkImage(recorded: Recorded, image: CrashImage, dlm?: Dl
   return tree;
 }
 
-function expectAllowed({ states, script }: Recorded, tree: ReadonlyMap<string, Found>, image: CrashImage): void {
+/** Throws unless a recovered tree is allowed by the script after a crash at an image's marks. */
+export function expectAllowed({ states, script }: Pick<Recorded, 'states' | 'script'>, tree: ReadonlyMap<string, Found>, image: Pick<CrashImage, 'marks' | 'seed'>): void {
   const { first, last } = bounds(image.marks, image.seed === undefined);
   const why: string[] = [];
   for (let k = first; k <= last; k++) {

@@ -39,7 +39,9 @@ export type Snapshot = ReadonlyMap<string, Entry>;
 
 /** Bytes that tell place and writer apart. */
 export function pattern(at: number, length: number, fill: number): Uint8Array {
-  return Uint8Array.from({ length }, (_, i) => ((at + i) * 31 + fill * 17 + ((at + i) >> 8)) & 0xff || 1);
+  const out = new Uint8Array(length);
+  for (let i = 0; i < length; i++) out[i] = ((at + i) * 31 + fill * 17 + ((at + i) >> 8)) & 0xff || 1;
+  return out;
 }
 
 /** What a name is on the volume. */
@@ -78,7 +80,8 @@ export async function readTree(volume: Volume): Promise<Map<string, Found>> {
 export class Posix {
   readonly model = new TreeModel();
   readonly #open = new Map<string, Node>();
-  /** Steps that came to ENOSPC. */
+  /** Steps that found what they were about, and how many of them came to ENOSPC. */
+  done = 0;
   full = 0;
 
   private constructor(public volume: Volume, private readonly fireTimers: () => void) {}
@@ -226,6 +229,19 @@ export class Posix {
     }
   }
 
+  /** Close every open file. */
+  async closeAll(): Promise<void> {
+    for (const as of [...this.#open.keys()]) await this.run({ do: 'close', as }, 0);
+  }
+
+  /** Throws unless the other model is this one, as after a remount. */
+  expectSame(other: Posix): void {
+    const text = (posix: Posix): string => [...posix.snapshot()].map(([path, { node, links }]) => `${path} ${node.kind} ${node.blkno} ${links} ${node.target}`).sort().join('\n');
+    expectSame(text(other), text(this), 'tree');
+    const was = this.snapshot();
+    for (const [path, { content }] of other.snapshot()) expectContent(content, was.get(path)!.content, path);
+  }
+
   #place(path: string): [Node, string] | undefined {
     const parts = path.split('/');
     let dir: Node | undefined = this.model.root;
@@ -246,6 +262,7 @@ export class Posix {
 
   async #both(work: () => Promise<unknown>, model: () => string | undefined): Promise<void> {
     const errno = await errnoOf(work);
+    this.done++;
     // A full volume refuses without a trace.
     if (errno === 'ENOSPC') this.full++;
     else expectSame(errno, model(), 'result');
@@ -255,12 +272,15 @@ export class Posix {
   async #changeContent(node: Node, work: () => Promise<unknown>, model: (old: Uint8Array) => Uint8Array): Promise<void> {
     const old = node.content, next = model(old);
     const errno = await errnoOf(work);
+    this.done++;
     if (errno === undefined) node.content = next;
     else if (errno === 'ENOSPC') {
       this.full++;
       const got = new Uint8Array((await this.volume.names.attributes(node.blkno)).size);
       await readFile(this.volume.ctx, node.blkno, 0, got);
-      for (const [i, byte] of got.entries()) if (byte !== (old[i] ?? 0) && byte !== (next[i] ?? 0)) throw new Error(`ENOSPC left byte ${i} as ${byte}, which is neither ${old[i] ?? 0} nor ${next[i] ?? 0}`);
+      for (let i = 0; i < got.length; i++) {
+        if (got[i] !== (old[i] ?? 0) && got[i] !== (next[i] ?? 0)) throw new Error(`ENOSPC left byte ${i} as ${got[i]}, which is neither ${old[i] ?? 0} nor ${next[i] ?? 0}`);
+      }
       node.content = got;
     } else throw new Error(`errno ${errno}`);
   }

@@ -13,7 +13,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { HostileDlm } from '../../src/locking/index.js';
 import { seed } from '../../../../test/support/temp.js';
 import { CRASH_VOLUMES, type CrashVolume, MAY_BE_LEFT, type Recorded, checkImage, imageAt, imagesOfRecovery, pointText, record } from '../support/crash.js';
-import { SCRIPTS, randomSteps } from '../support/crash-scripts.js';
+import { SCRIPTS, playground, randomSteps } from '../support/crash-scripts.js';
 import type { Step } from '../support/posix.js';
 import { expectFsckClean } from '../support/volume.js';
 
@@ -84,14 +84,14 @@ describe.each(CRASH_VOLUMES.map((spec) => [spec.name, spec] as const))('%s', { t
   });
 
   test.each(THOROUGH ? [1, 2, 3, 4, 5, 6, 7, 8] : [1, 2])('crash in random steps %i', async (n) => {
-    const steps = randomSteps(new Random(SEED + n), 150, { reach: 6 * geometry.clusterSize, clusterSize: geometry.clusterSize });
+    const steps = [...playground(), ...randomSteps(new Random(SEED + n), 130, { reach: 6 * geometry.clusterSize, clusterSize: geometry.clusterSize })];
     await survive(`${spec.name} crash in random steps ${n}`, spec, steps, { points: 40 });
   });
 });
 
 test('crash of a node that gives every lock away at once', { timeout: 3_600_000 }, async () => {
   const [, , , , , spec] = CRASH_VOLUMES;
-  const steps = randomSteps(new Random(SEED), 60, { reach: 30_000, clusterSize: 4096 });
+  const steps = [...playground(), ...randomSteps(new Random(SEED), 60, { reach: 30_000, clusterSize: 4096 })];
   const dlm = () => {
     const random = new Random(SEED);
     return new HostileDlm({ random: () => random.float(), defer: (fn) => (random.chance(0.8) ? queueMicrotask(fn) : void setImmediate(fn)) });
