@@ -3,6 +3,7 @@
  *
  * fsck.ocfs2 is always run with -fn here: what it would repair is a finding, and the image stays as it was.
  */
+import fs from 'node:fs';
 import { oracleMissing } from '../../scripts/lib/oracles.mjs';
 import { exec, must, sparseFile } from './temp.js';
 
@@ -107,7 +108,18 @@ export interface DebugfsInode {
 
 /** `stat` of a path (`/a/b`), a system file (`//journal:0000`) or a block (`<5>`). */
 export async function debugfsStat(image: string, what: string): Promise<DebugfsInode> {
-  const output = await debugfs(image, `stat ${what}`);
+  return parseStat(await debugfs(image, `stat ${what}`));
+}
+
+/** `stat` of many inodes by number, in their order, in one run of debugfs.ocfs2. `script`: a file to write the commands to. */
+export async function debugfsStatMany(image: string, inodes: readonly number[], script: string): Promise<DebugfsInode[]> {
+  fs.writeFileSync(script, inodes.map((inode) => `stat <${inode}>\n`).join(''));
+  // It ends with status 1 at the end of its script; whoever calls counts the answers.
+  const { stdout } = await exec('debugfs.ocfs2', ['-n', '-f', script, image]);
+  return stdout.split(/^(?=\tInode: )/m).filter((part) => part.startsWith('\tInode: ')).map(parseStat);
+}
+
+function parseStat(output: string): DebugfsInode {
   const fields = new Map<string, string>();
   const extents: DebugfsInode['extents'] = [];
   for (const line of output.split('\n')) {

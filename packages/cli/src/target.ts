@@ -26,6 +26,7 @@ export function parseTarget(text: string): Target | undefined {
 export function needTarget(text: string): Target {
   const target = parseTarget(text);
   if (target !== undefined) return target;
+  needDevice(text);
   throw new UsageError('BAD_TARGET', 'EINVAL', `"${text}" names no file inside a volume; write DEVICE:/path, such as /dev/mapper/lun0:/vm1.raw`, { value: text });
 }
 
@@ -38,7 +39,11 @@ export function targetOrRoot(text: string): Target {
 export function needDevice(text: string): string {
   const colon = text.endsWith(':') && !fs.existsSync(text) ? text.slice(0, -1) : text;
   const target = parseTarget(colon);
-  if (target === undefined) return colon;
+  if (target === undefined) {
+    const cut = colon.indexOf(':');
+    if (cut > 0 && !fs.existsSync(colon) && fs.existsSync(colon.slice(0, cut))) throw new UsageError('BAD_TARGET', 'EINVAL', `"${text}": paths inside a volume begin with a slash; write ${colon.slice(0, cut)}:/${colon.slice(cut + 1)}`, { value: text });
+    return colon;
+  }
   if (target.path === '/') return target.device;
   throw new UsageError('BAD_DEVICE', 'EINVAL', `"${text}" names a file inside a volume; this command wants the device alone: ${target.device}`, { value: text });
 }

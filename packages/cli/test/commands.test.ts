@@ -175,6 +175,10 @@ describe('a volume', () => {
     expect(await refused(['cp', '-r', `${image}:/`, `${image}:/lost+found`])).toContain('into itself');
     expect(await refused(['cp', `${image}:/hello`, `${image}:/hello`])).toContain('same file');
     expect(await refused(['cp', 'hello', `${image}:/hello/below`])).toContain('no directory');
+    expect(await refused(['cp', '/dev/null', `${image}:/`])).toContain('lunfs cp - TARGET < /dev/null');
+    expect(await refused(['ls', `${image}:hello`], 2)).toContain(`write ${image}:/hello`);
+    const both = await cli.run(['df', image, 'missing.img']);
+    expect(both).toMatchObject({ code: 1, stdout: expect.stringContaining('256 MiB') as unknown, stderr: expect.stringContaining('missing.img does not exist') as unknown });
     expect(await refused(['cp', `${image}:/hello`, 'no/such/place'])).toContain('no/such/place');
   });
 

@@ -1,8 +1,8 @@
 /** `lunfs df`: how full volumes are. */
 import type { Command } from 'commander';
 import { RawReader } from '@lunfs/ocfs2';
-import { examples } from '../command.js';
-import { print, printJson, table } from '../output.js';
+import { Unsuccessful, examples } from '../command.js';
+import { describe, note, print, printJson, table } from '../output.js';
 import { formatSize } from '../sizes.js';
 import { needDevice } from '../target.js';
 import { processFacts, withRawDevice } from '../volume-access.js';
@@ -20,13 +20,19 @@ export function df(program: Command): void {
       const found: object[] = [];
       const rows: string[][] = [];
       const size = (bytes: number) => (options.bytes ? String(bytes) : formatSize(bytes));
+      const failures: unknown[] = [];
       for (const device of texts.map(needDevice)) {
-        const { label, uuid, space } = await withRawDevice('df', device, { beside: true }, async (opened) => describeVolume(await RawReader.open(opened)));
+        const volume = await withRawDevice('df', device, { beside: true }, async (opened) => describeVolume(await RawReader.open(opened))).catch((error: unknown) => void failures.push(error));
+        if (volume === undefined) continue;
+        const { label, uuid, space } = volume;
         const mount = (await processFacts(device))?.mount;
         found.push({ device, label, uuid, ...space, mount });
         rows.push([device, label, size(space.bytes), size(space.usedBytes), size(space.freeBytes), `${Math.ceil((100 * space.usedClusters) / space.clusters)}%`, mount ?? '']);
       }
+      if (failures.length > 0 && rows.length === 0) throw failures[0];
       if (options.json) printJson(found);
       else print(table(['Device', 'Label', '>Size', '>Used', '>Free', '>Use%', 'Mounted on'], rows));
+      for (const error of failures) note('df', describe(error).message);
+      if (failures.length > 0) throw new Unsuccessful(1);
     });
 }

@@ -42,6 +42,8 @@ export class Copier {
     if (entry.kind === 'directory') {
       if (!this.options.recursive) throw refusal('IS_A_DIRECTORY', 'EISDIR', `${this.from.label(source)} is a directory; copy it with -r`);
       await this.#refuseIntoItself(source, entry, target);
+    } else if (entry.kind !== 'file' && !this.options.recursive) {
+      throw refusal('NOT_A_FILE', 'EINVAL', `${this.from.label(source)} is a ${entry.kind} device or pipe: -r copies it as such, "lunfs cp - TARGET < ${this.from.label(source)}" what can be read from it`);
     }
     await this.#any(source, entry, target);
   }
