@@ -102,8 +102,6 @@ describe('one side dies, the other recovers', () => {
       expect(volume.recovery.slots).toHaveLength(1);
       expect(volume.recovery.blocks).toBeGreaterThan(0);
       const found = await tree.manifest('synced');
-      // Direct writes to a mapped page change mtime in the node's memory alone.
-      const lasting = (whole: Tree) => new Map([...whole].filter(([file]) => file !== 'synced/data/shuffled'));
       expectSameTree(lasting(found), lasting(synced.get(name)!), name);
       await tree.create('after', 'recovered');
       await volume.unmount();
@@ -112,6 +110,14 @@ describe('one side dies, the other recovers', () => {
     }
   });
 });
+
+/**
+ * Without what is in the node's memory alone: times of the last direct writes, and in blocks of directories the clusters of their
+ * indexes (Linux 6.1 fs/ocfs2/dir.c accounts for these with dquot_alloc_space_nodirty, which adds to i_blocks).
+ */
+function lasting(tree: Tree): Tree {
+  return new Map([...tree].filter(([file]) => file !== 'synced/data/shuffled').map(([file, line]) => [file, line.startsWith('d ') ? line.replace(/ blocks \d+/, '') : line]));
+}
 
 /** The tree of a directory with its paths as the volume has them. */
 function below(top: string, tree: Tree): Tree {

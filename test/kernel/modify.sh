@@ -4,7 +4,7 @@ cd "$1"
 (cd wide; for ((i = 1; i < 1500; i += 3)); do echo "file-$i"; done | xargs rm -f; for ((i = 0; i < 700; i++)); do : > "kernel-$i"; done)
 rm -r deep; mkdir -p deep/again; echo new > deep/again/file
 mv names/to names/moved-again; rm names/hard-1*; ln names/hard-2 types/linked
-for name in names/nnn*; do rm "$name"; done
+rm names/nnn*
 rm types/0000 types/fifo; ln -sf elsewhere types/short; chmod 0640 types/2755; chown 5:6 types/4711
 seq 5 300000 > data/seq; echo more >> data/appended; printf tail >> data/inline; seq 3000 >> data/grown
 printf x | dd of=data/sparse bs=1 seek=1 conv=notrunc status=none

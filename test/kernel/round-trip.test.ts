@@ -122,11 +122,11 @@ describe('volumes between Linux and lunfs', () => {
     await handOver(name);
   });
 
-  test('are filled by a Linux node', { timeout: 300_000 }, async () => {
+  test('are filled by a Linux node', { timeout: 400_000 }, async () => {
     await boot();
     await forAll(async ({ name, entries, own }) => {
       if (own) expectSameTree(await nodeTree(node, mountPoint(name)), told.get(name)!, `${name} as Linux reads it`);
-      await node.must(`mkdir ${mountPoint(name)}/theirs && bash -s -- ${mountPoint(name)}/theirs ${entries}`, { input: script('fill.sh'), timeoutMs: 250_000 });
+      await node.must(`mkdir ${mountPoint(name)}/theirs && bash -s -- ${mountPoint(name)}/theirs ${entries}`, { input: script('fill.sh'), timeoutMs: 300_000 });
     });
     // What this version only reads.
     await node.must(`cd ${mountPoint('metaecc')} && seq 100000 > shared && cp --reflink=always shared clone && echo a > attributed && setfattr -n user.kept -v value attributed && setfacl -m u:alice:r attributed && mkdir inherits && setfacl -d -m u:alice:rx inherits`);
@@ -149,11 +149,11 @@ describe('volumes between Linux and lunfs', () => {
     await withVolume(name, { readOnly: true }, async (tree) => expectSameTree(await tree.manifest(), told.get(name)!, `${name}, mounted again`));
   });
 
-  test('are read and changed by a Linux node again', { timeout: 300_000 }, async () => {
+  test('are read and changed by a Linux node again', { timeout: 400_000 }, async () => {
     await boot();
     await forAll(async ({ name }) => {
       expectSameTree(await nodeTree(node, mountPoint(name)), told.get(name)!, `${name} as Linux reads it`);
-      await node.must(`bash -s -- ${mountPoint(name)}/theirs`, { input: script('modify.sh'), timeoutMs: 250_000 });
+      await node.must(`bash -s -- ${mountPoint(name)}/theirs`, { input: script('modify.sh'), timeoutMs: 300_000 });
     });
     expect(await node.must(`cd ${mountPoint('metaecc')} && cmp shared clone && getfattr --only-values -n user.kept attributed && getfacl -cp attributed inherits | grep alice`)).toBe('valueuser:alice:r--\ndefault:user:alice:r-x\n');
     await shutDown();
