@@ -319,6 +319,7 @@ export async function provenAccel() {
   const verdict = path.join(cacheDir, 'machine', 'accel');
   const [keptFor, kept] = fs.existsSync(verdict) ? fs.readFileSync(verdict, 'utf8').trim().split(' ') : [];
   if (keptFor === bootId && (kept === 'kvm' || kept === 'tcg')) return kept;
+  await bootFiles(); // without a kernel nothing is proven: that is an error, not an answer
   /** @type {'kvm' | 'tcg'} */
   let answer = 'tcg';
   try {
