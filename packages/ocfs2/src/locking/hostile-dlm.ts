@@ -73,8 +73,14 @@ export class HostileDlm implements Dlm {
     const { random, defer, onTaken } = this.options;
     const wanted = level === EX && random() < 0.4 ? PR : EX;
     this.#coveted.add(name);
+    // Open locks are held for as long as a file is open; nodes ask for EX without waiting (dlmglue.c:ocfs2_try_open_lock).
+    const trylock = name.startsWith('O');
     const lock = this.#master.lock(name, wanted, {
-      ast: () => {
+      ast: (result) => {
+        if (result !== 'granted') {
+          this.#coveted.delete(name);
+          return;
+        }
         this.taken++;
         onTaken?.(name, wanted);
         const letGo = (): void => {
@@ -86,7 +92,7 @@ export class HostileDlm implements Dlm {
       },
       bast: () => undefined,
       failed: () => undefined,
-    });
+    }, { trylock });
   }
 }
 

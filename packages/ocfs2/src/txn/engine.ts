@@ -115,6 +115,7 @@ export class Engine {
     const now = this.clock.now();
     try {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+        locks.begin();
         const op = new Op(name, this.geo, now, locks, this.cache, readOnly);
         let result: T;
         if (this.#refusal !== undefined && !readOnly) throw this.#refusal;

@@ -24,6 +24,8 @@ interface Wanted {
   readonly name: string;
   readonly rank: number;
   readonly order: number;
+  /** Attempt that last asked for it. */
+  attempt: number;
   level: LockLevel;
   held: LockLevel;
   lock: MetaLock;
@@ -31,13 +33,21 @@ interface Wanted {
 
 export class LockSession {
   readonly #wanted = new Map<string, Wanted>();
+  #attempt = 0;
+  #asked = 0;
 
   constructor(readonly table: LockTable) {}
 
+  /** The operation is run (again) from its start. What it does not ask for this time it does not wait for. */
+  begin(): void {
+    this.#attempt++;
+  }
+
   require(name: string, level: LockLevel, rank: number): MetaLock {
     const known = this.#wanted.get(name);
+    if (known !== undefined) known.attempt = this.#attempt;
     if (known !== undefined && known.held >= level) return known.lock;
-    const want = known ?? { name, rank, order: this.#wanted.size, level, held: 0 as LockLevel, lock: { name, level } };
+    const want = known ?? { name, rank, order: this.#asked++, attempt: this.#attempt, level, held: 0 as LockLevel, lock: { name, level } };
     if (known === undefined) this.#wanted.set(name, want);
     if (level > want.level) want.level = level;
     if (want.held === 0 && this.table.tryHold(name, want.level)) return this.#take(want);
@@ -49,8 +59,17 @@ export class LockSession {
     for (const want of this.#wanted.values()) this.#drop(want);
   }
 
-  /** Hold everything wanted so far, waiting in order. */
+  /**
+   * Hold everything this attempt has asked for, waiting in order. What only earlier attempts asked for is forgotten: an
+   * inode that another operation has claimed since comes in no order that all nodes share, and waiting for it with others
+   * held can end in a circle. Each attempt still gets further than the one before, for it begins with all it asked for.
+   */
   async #acquire(): Promise<void> {
+    for (const want of [...this.#wanted.values()]) {
+      if (want.attempt === this.#attempt) continue;
+      this.#drop(want);
+      this.#wanted.delete(want.name);
+    }
     const inOrder = [...this.#wanted.values()].sort((a, b) => a.rank - b.rank || a.order - b.order);
     const first = inOrder.findIndex((w) => w.held < w.level);
     for (const want of inOrder.slice(Math.max(0, first))) this.#drop(want);
