@@ -2,7 +2,7 @@
 import { Block } from '../format/block.js';
 import { DX_LINK_MAX, DYN, EXT, FL, MODE, S_IFMT } from '../format/constants.js';
 import { blockToCluster } from '../format/geometry.js';
-import { DINODE, DINODE_ANY, DX_LEAF, DX_ROOT, XATTR_BLOCK } from '../format/kinds.js';
+import { DINODE, DINODE_ANY, DX_LEAF, DX_ROOT, XATTR_BLOCK, validateBlock } from '../format/kinds.js';
 import { ExtentList, bits } from '../format/lists.js';
 import {
   BitmapId1, Dinode, DX_INLINE, DX_ROOT_LIST, DxRoot, ID2, LOCAL_ALLOC_BITMAP, LocalAlloc, TRUNCATE_RECS, TruncateLog, XATTR_INDEXED, XATTR_TREE_LIST,
@@ -51,7 +51,8 @@ async function checkSlot(c: Checker, block: Block, group: Group, bit: number, sl
     return;
   }
   const ok = await c.guard('INODE_ALLOC_REPAIR', `inode ${blkno} is marked in use`, async () => {
-    await c.reader.read(blkno, DINODE);
+    // Its group was read as a whole: checked where it is, not read again.
+    validateBlock(block, DINODE, geo);
     return true;
   });
   if (!ok) return;

@@ -8,7 +8,7 @@ import { DYN, EXT } from '../format/constants.js';
 import { ExtentList } from '../format/lists.js';
 import { XATTR_BLOCK } from '../format/kinds.js';
 import {
-  Dinode, XATTR_BLOCK_BODY, XATTR_BUCKET_SIZE, XATTR_INDEXED, XATTR_TREE_LIST, XattrBlock, XattrEntry, XattrHeader, XattrValueRoot,
+  Dinode, XATTR_BLOCK_BODY, XATTR_BUCKET_SIZE, XATTR_INDEXED, XATTR_TREE_LIST, XattrBlock, XattrEntry, XattrHeader,
 } from '../format/structs.js';
 import type { ExtentRecord, RawReader } from './raw-reader.js';
 
@@ -130,11 +130,6 @@ export async function xattrValue(reader: RawReader, attr: RawXattr): Promise<Uin
     out.set((await reader.readRaw(blkno, Math.ceil(want / blockSize))).bytes.subarray(0, want), at);
   }
   return out;
-}
-
-/** Clusters a value root says it owns. */
-export function valueClusters(outside: { block: Block; base: number }): number {
-  return XattrValueRoot.at(outside.block, outside.base).clusters;
 }
 
 /** All attributes of an inode. */
