@@ -49,6 +49,7 @@ export function claimFromBitmap(op: Op, ctx: FsContext, request: BitmapRequest):
   const state = allocState(ctx);
   const place = goal !== undefined && goal > 0 && goal < bitmap.ref.di.clusters ? clusterToGroup(geo, goal) : undefined;
   const search = (group: Group) => {
+    if (group.gd.freeBits < min) return undefined;
     const usable = usableBits(ctx, bitmap, group);
     const free = state.allocatable(op, group.blkno, groupBitmap(group));
     const next = place?.group === group.blkno ? zeroRunAt(free, place.bit, want, usable) : 0;

@@ -8,7 +8,7 @@ import type { FsContext } from '../context.js';
 import type { Op } from '../txn/index.js';
 import { type BitmapRequest, claimFromBitmap, type ClusterRun } from './bitmap.js';
 import { claimFromWindow, fitsWindow, returnWindow, windowFree } from './local-alloc.js';
-import { flushTruncateLog } from './truncate-log.js';
+import { flushTruncateLog, loggedClusters } from './truncate-log.js';
 import { allocState } from './window-size.js';
 
 export type { ClusterRun } from './bitmap.js';
@@ -45,6 +45,14 @@ export function claimFromBitmapHard(op: Op, ctx: FsContext, request: BitmapReque
   if (state.pendingClusters > 0) op.after('commit for space', () => ctx.engine.log.commit());
   if (windowFree(op, ctx) === 0 || !returnWindow(op, ctx)) return undefined;
   return claimFromBitmap(op, ctx, request);
+}
+
+/**
+ * Clusters that the global bitmap counts as used although nobody uses them, and that this node brings back when space is
+ * short: the rest of its window, and its truncate log. (Of other nodes' the global bitmap tells nothing.)
+ */
+export function heldClusters(op: Op, ctx: FsContext): number {
+  return loggedClusters(op, ctx) + windowFree(op, ctx);
 }
 
 export function noSpace(op: Op, ctx: FsContext, clusters: number): UsageError {

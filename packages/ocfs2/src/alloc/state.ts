@@ -64,6 +64,11 @@ export class AllocState {
     }
   }
 
+  /** Blocks or clusters became free: the own allocators are tried first again (Linux 6.1 fs/ocfs2/suballoc.c:ocfs2_init_steal_slots). */
+  stopStealing(): void {
+    for (const steal of [this.steal.inode, this.steal.extent]) Object.assign(steal, { slot: undefined, stolen: 0 });
+  }
+
   /** Remember that `op` clears these bits: they may be handed out again only when its transaction is durable. */
   defer(op: Op, run: GroupRun): void {
     const own = this.#clearing.get(op);

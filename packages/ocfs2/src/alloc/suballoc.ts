@@ -2,16 +2,17 @@
  * Blocks for inodes and for extent, index, xattr and refcount blocks: each slot's inode_alloc and extent_alloc
  * (ondisk-format.md 4.4, 4.5, 4.8).
  *
- * A node allocates from its own slot's allocator and grows it by groups from the global bitmap. If it cannot grow, it
- * takes free bits of other slots' allocators (never growing them). A block goes back to the allocator it came from,
- * whoever frees it. New groups are contiguous; in discontiguous groups of other writers blocks are taken and freed.
+ * A node allocates from its own slot's allocator and grows it by groups from the global bitmap: contiguous ones, and on
+ * volumes with DISCONTIG_BG, when no run is long enough, groups in pieces. If it cannot grow, it takes free bits of other
+ * slots' allocators (never growing them). A block goes back to the allocator it came from, whoever frees it.
  */
 import { CorruptionError } from '@lunfs/device';
 import type { FsContext } from '../context.js';
-import { badField, BitmapId1, GROUP_BITMAP, GROUP_DESC, GroupDesc, INVALID_SLOT, SIG, bits, checkBlkno } from '../format/index.js';
+import { badField, BitmapId1, type Block, capacity, ExtentList, type Geometry, GROUP_BITMAP, GROUP_DESC, GROUP_LIST, GroupDesc, INVALID_SLOT, SIG, bits, checkBlkno } from '../format/index.js';
 import type { Op } from '../txn/index.js';
+import { claimFromBitmap, returnClusters } from './bitmap.js';
 import { claimBits, editAllocator, freeBits, readAllocator } from './chain.js';
-import { claimFromBitmapHard, noSpace } from './clusters.js';
+import { claimFromBitmapHard, type ClusterRun, noSpace } from './clusters.js';
 import { bitToBlock, type ChainAllocator, findZeroRun, type Group, groupBitmap, readGroup, suballocBitmapSize } from './group.js';
 import type { MetaType } from './state.js';
 import { allocState } from './window-size.js';
@@ -113,31 +114,61 @@ export function freeMeta(op: Op, ctx: FsContext, type: MetaType, claim: MetaClai
 }
 
 /**
- * Add a group to the own slot's allocator, in this operation; false when the global bitmap has no run for it.
- * (Linux 6.1 fs/ocfs2/suballoc.c:ocfs2_block_group_alloc, ocfs2_block_group_fill.)
+ * Add a group to the own slot's allocator, in this operation; false when the global bitmap has no clusters for it.
+ * (Linux 6.1 fs/ocfs2/suballoc.c:ocfs2_block_group_alloc.)
  */
 function growOwn(op: Op, ctx: FsContext, type: MetaType): boolean {
   const state = allocState(ctx);
   const blkno = allocatorOf(ctx, type, ctx.slot)!;
   const { cpg } = readAllocator(op, ctx, blkno).list;
   const inode = type === 'inode';
-  const run = claimFromBitmapHard(op, ctx, { want: cpg, min: cpg, hint: inode ? state.inodeGroupHint : 0, maxBlock: inode ? MAX_INODE_BLOCK : undefined });
-  if (run === undefined) return false;
+  const maxBlock = inode ? MAX_INODE_BLOCK : undefined;
+  const run = claimFromBitmapHard(op, ctx, { want: cpg, min: cpg, hint: inode ? state.inodeGroupHint : 0, maxBlock });
+  const pieces = run !== undefined ? [run] : ctx.geo.discontigBg ? claimPieces(op, ctx, cpg, maxBlock) : undefined;
+  if (pieces === undefined) return false;
   if (inode) {
     op.onApply(() => {
-      state.inodeGroupHint = run.group;
+      state.inodeGroupHint = pieces[0].group;
     });
   }
-  addGroup(op, ctx, editAllocator(op, ctx, blkno), run.start * ctx.geo.bpc);
+  addGroup(op, ctx, editAllocator(op, ctx, blkno), pieces);
   return true;
 }
 
-/** Format `blkno` as the descriptor of a contiguous group of `cl_cpg` clusters and link it at the head of the smallest chain. */
-function addGroup(op: Op, ctx: FsContext, alloc: ChainAllocator, blkno: number): void {
+type Piece = ClusterRun & { readonly group: number };
+
+/**
+ * The clusters of a discontiguous group: the longest runs the global bitmap has, as many as a descriptor can list;
+ * undefined, and none of them taken, when those do not add up to `cpg`.
+ * (Linux 6.1 fs/ocfs2/suballoc.c:ocfs2_block_group_alloc_discontig, ocfs2_block_group_grow_discontig.)
+ */
+function claimPieces(op: Op, ctx: FsContext, cpg: number, maxBlock: number | undefined): Piece[] | undefined {
+  const most = capacity.groupList(ctx.geo.blockSize);
+  const pieces: Piece[] = [];
+  for (let needed = cpg, min = cpg >> 1; needed > 0 && min > 0 && pieces.length < most; ) {
+    const run = claimFromBitmap(op, ctx, { want: needed, min: Math.min(min, needed), hint: pieces.at(-1)?.group, maxBlock });
+    if (run === undefined) {
+      min >>= 1;
+      continue;
+    }
+    pieces.push(run);
+    needed -= run.len;
+    if (needed === 0) return pieces;
+  }
+  for (const { start, len } of pieces) returnClusters(op, ctx, start, len);
+  return undefined;
+}
+
+/**
+ * Make a group of these pieces and link it at the head of the smallest chain; its descriptor is the first block of the
+ * first piece. (Linux 6.1 fs/ocfs2/suballoc.c:ocfs2_block_group_fill, ocfs2_bg_discontig_add_extent.)
+ */
+function addGroup(op: Op, ctx: FsContext, alloc: ChainAllocator, pieces: readonly ClusterRun[]): void {
   const { geo } = ctx;
   const { ref, list } = alloc;
   let chain = 0;
   for (let i = 1; i < list.count; i++) if (list.total(i) < list.total(chain)) chain = i;
+  const blkno = pieces[0].start * geo.bpc;
   const block = op.create(ref.lock, blkno, GROUP_DESC);
   const gd = GroupDesc.at(block);
   gd.signature = SIG.group;
@@ -148,6 +179,7 @@ function addGroup(op: Op, ctx: FsContext, alloc: ChainAllocator, blkno: number):
   gd.nextGroup = list.blkno(chain);
   gd.parentDinode = ref.blkno;
   gd.blkno = blkno;
+  if (pieces.length > 1) fillPieces(geo, block, pieces);
   bits.set(block.bytes, GROUP_BITMAP, 0);
   gd.freeBits = gd.bits - 1;
   list.setFree(chain, list.free(chain) + gd.freeBits);
@@ -159,4 +191,15 @@ function addGroup(op: Op, ctx: FsContext, alloc: ChainAllocator, blkno: number):
   id1.total += gd.bits;
   ref.di.clusters += list.cpg;
   ref.di.size = ref.di.clusters * geo.clusterSize;
+}
+
+function fillPieces(geo: Geometry, block: Block, pieces: readonly ClusterRun[]): void {
+  const list = new ExtentList(block, GROUP_LIST);
+  list.count = capacity.groupList(geo.blockSize);
+  list.nextFree = pieces.length;
+  let cpos = 0;
+  for (const [i, { start, len }] of pieces.entries()) {
+    list.setLeaf(i, cpos, len, start * geo.bpc, 0);
+    cpos += len;
+  }
 }

@@ -65,6 +65,14 @@ export function releaseClusters(op: Op, ctx: FsContext, start: number, len: numb
   });
 }
 
+/** Clusters in the slot's truncate log. */
+export function loggedClusters(op: Op, ctx: FsContext): number {
+  const log = view(ctx.inode(op, ctx.sys.truncateLog[ctx.slot], EX));
+  let sum = 0;
+  for (let i = 0; i < log.used; i++) if (log.start(i) !== 0) sum += log.clusters(i);
+  return sum;
+}
+
 /** Free everything in the slot's truncate log. Concurrent calls share one flush. */
 export function flushTruncateLog(ctx: FsContext): Promise<void> {
   const state = allocState(ctx);
@@ -90,6 +98,5 @@ async function flush(ctx: FsContext): Promise<void> {
   };
   while (used > 0 && (await engine.run('flush truncate log', freeLast)));
   state.mayHoldLogged = false;
-  state.steal.inode.slot = undefined;
-  state.steal.extent.slot = undefined;
+  state.stopStealing();
 }

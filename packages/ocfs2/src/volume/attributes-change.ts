@@ -3,7 +3,7 @@ import { MAX_NAME_LEN, MODE } from '../format/constants.js';
 import { heartbeatCrc } from '../format/blockcheck.js';
 import type { DinodeView } from '../format/structs.js';
 import type { FsContext, InodeRef } from '../context.js';
-import { statClusters } from '../alloc/index.js';
+import { heldClusters, statClusters } from '../alloc/index.js';
 import { EX } from '../locking/levels.js';
 import type { Op, Timestamp } from '../txn/index.js';
 import { ATTR, ATTR_MODIFIABLE, fileType, isDirectory, liveInode, setTimes } from './attributes.js';
@@ -79,7 +79,10 @@ export function touchAtime(op: Op, ctx: FsContext, blkno: number): void {
   setTimes(ctx.editInode(op, blkno).di, 'a', op.now);
 }
 
-/** What statfs shows; in blocks of `blockSize` (Linux 6.1 fs/ocfs2/super.c:ocfs2_statfs: inodes are counted as clusters). */
+/**
+ * What statfs shows; in blocks of `blockSize` (Linux 6.1 fs/ocfs2/super.c:ocfs2_statfs: inodes are counted as clusters).
+ * Free is what can be written: this node's window and truncate log count as free, although Linux shows them as used.
+ */
 export interface VolumeStatistics {
   readonly blockSize: number;
   readonly blocks: number;
@@ -92,7 +95,9 @@ export interface VolumeStatistics {
 }
 
 export function volumeStatistics(op: Op, ctx: FsContext): VolumeStatistics {
-  const { total, free } = statClusters(op, ctx);
+  const held = heldClusters(op, ctx);
+  const { total, free: unused } = statClusters(op, ctx);
+  const free = unused + held;
   const { bpc, blockSize, uuidText } = ctx.geo;
   const half = (from: number) => heartbeatCrc(Buffer.from(uuidText.slice(from, from + 16)));
   return { blockSize, blocks: total * bpc, freeBlocks: free * bpc, files: total, freeFiles: free, nameLength: MAX_NAME_LEN, fsid: [half(0), half(16)] };
