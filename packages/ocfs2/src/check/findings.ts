@@ -27,6 +27,7 @@ export const OWN_CODES = {
   DX_FREE_LIST: "an indexed directory's list of blocks with room is wrong",
   DX_ENTRY_COUNT: "an indexed directory's entry count is wrong",
   EXTENT_LAST_EB: 'the last-leaf pointer or the leaf chain of an extent tree is wrong',
+  EXTENT_FLAGS: 'an extent record has flags that do not exist',
   EXTENT_LEAF_FULL: 'a leaf other than the last has room (Linux refuses to change such a tree)',
   EXTENT_RANGES: 'interior records do not tile their level',
   JOURNAL_DIRTY: 'the journal of a slot was not closed',
@@ -49,5 +50,23 @@ export class Findings {
   }
   error(code: string, message: string, block?: number): void {
     this.add('error', code, message, block);
+  }
+
+  /** Where findings from now on begin, for `sortFrom`. */
+  mark(): number {
+    return this.list.length;
+  }
+  /** Put findings since a mark into the order of blocks. */
+  sortFrom(mark: number): void {
+    this.list.push(...this.list.splice(mark).sort((a, b) => (a.block ?? 0) - (b.block ?? 0)));
+  }
+
+  /** Findings of a part that is checked beside others; `take` puts them where they belong. */
+  part(): Findings {
+    return new Findings(this.limit);
+  }
+  take(part: Findings): void {
+    for (const { severity, code, message, block } of part.list) this.add(severity, code, message, block);
+    this.truncated += part.truncated;
   }
 }

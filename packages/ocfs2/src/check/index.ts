@@ -4,20 +4,24 @@
  */
 import type { BlockDevice } from '@lunfs/device';
 import { Block } from '../format/block.js';
-import { FL, INCOMPAT, INVALID_SLOT, MODE, S_IFMT, SUPER_BLOCK_BLKNO } from '../format/constants.js';
-import { backupBlocks, blockToCluster, groupFirstCluster, hasBackups, parseSuperBlock } from '../format/geometry.js';
+import { INCOMPAT, INVALID_SLOT, SUPER_BLOCK_BLKNO } from '../format/constants.js';
+import { type Geometry, backupBlocks, blockToCluster, groupFirstCluster, hasBackups, parseSuperBlock } from '../format/geometry.js';
 import { bits } from '../format/lists.js';
 import { Dinode, GROUP_BITMAP } from '../format/structs.js';
 import { RawReader } from '../inspect/raw-reader.js';
 import { readSystemFiles } from '../inspect/system-files.js';
 import type { SystemFiles } from '../context.js';
-import { type Group, checkAllocator, checkBitmapPlaces, groupClusters } from './allocators.js';
+import { checkAllocator, checkBitmapPlaces, groupClusters } from './allocators.js';
 import { Checker } from './checker.js';
-import { LinkCounts, checkDirectory } from './directories.js';
+import { checkDirectories } from './directories.js';
 import { type Finding, Findings } from './findings.js';
-import { checkInodes, checkMetaAllocation } from './inodes.js';
+import type { Group } from './group.js';
+import { guard } from './guard.js';
+import { InodeTable } from './inode-table.js';
+import { checkInodes } from './inodes.js';
 import { checkJournals } from './journals.js';
 import { checkLinks } from './links.js';
+import { MetaTable } from './meta-table.js';
 import { checkRefcountTrees } from './refcounts.js';
 import { ClusterUsage } from './usage.js';
 
@@ -37,8 +41,12 @@ export interface CheckReport {
   readonly counts: { readonly inodes: number; readonly directories: number; readonly usedClusters: number; readonly totalClusters: number };
 }
 
+/** Items between two tellings of progress. */
+const TELL_EVERY = 512;
+
 /**
- * Verify a volume nobody writes to. Findings are returned, not thrown; only a volume whose superblock or system
+ * Verify a volume nobody writes to. Memory: the bitmaps of the volume, and some bytes per bit of the inode and extent
+ * allocators; reading goes on ahead of checking. Findings are returned, not thrown; only a volume whose superblock or system
  * directory cannot be read at all throws.
  */
 export async function checkVolume(device: BlockDevice, options: { progress?: (p: CheckProgress) => void } = {}): Promise<CheckReport> {
@@ -46,69 +54,91 @@ export async function checkVolume(device: BlockDevice, options: { progress?: (p:
   const { geo } = reader;
   const findings = new Findings();
   const usage = new ClusterUsage(geo, findings);
-  const c = new Checker(reader, findings, usage);
   const sys = await readSystemFiles(reader);
-  const progress = options.progress ?? (() => undefined);
+  const tell = teller(options.progress ?? (() => undefined));
 
   if (geo.incompat & (INCOMPAT.TUNEFS_INPROG | INCOMPAT.RESIZE_INPROG)) findings.add('recovery', 'FEATURE_INPROG', 'the superblock says that an offline change of the volume was interrupted or is under way');
-  progress({ pass: 'allocators', done: 0 });
-  const allocators = await checkAllocators(c, sys);
+  const allocators = await checkAllocators(reader, findings, usage, sys, tell('allocators', Math.ceil(geo.totalClusters / geo.clustersPerGroup)));
+  const inodeSlots = [{ slot: INVALID_SLOT, groups: allocators.globalInode }, ...allocators.inode.map((groups, slot) => ({ slot, groups }))];
+  const inodes = new InodeTable(inodeSlots.flatMap((s) => s.groups));
+  const c = new Checker(reader, findings, usage, inodes, new MetaTable(findings, allocators.extent));
   await claimFixedPlaces(c);
 
-  let inodes = 0;
-  const totalInodes = allocators.inode.flat().concat(allocators.globalInode).reduce((n, g) => n + g.bits, 0);
-  const tick = () => {
-    if (++inodes % 4096 === 0) progress({ pass: 'inodes', done: inodes, total: totalInodes });
-  };
-  await checkInodes(c, allocators.globalInode, INVALID_SLOT, tick);
-  for (const [slot, groups] of allocators.inode.entries()) await checkInodes(c, groups, slot, tick);
+  // Parts run beside each other; sorted by block, what a pass found comes in the same order every time.
+  let from = findings.mark();
+  await checkInodes(c, inodeSlots, tell('inodes', inodes.rows));
+  findings.sortFrom(from);
   await checkRefcountTrees(c);
-  checkMetaAllocation(c, allocators.extent);
+  c.meta.reportLeaks();
   usage.compare();
 
-  const links = new LinkCounts();
-  const directories = [...c.inodes.values()].filter((i) => (i.mode & S_IFMT) === MODE.DIR);
-  const orphanDirs = new Set(sys.orphanDir);
-  for (const [done, dir] of directories.entries()) {
-    if (done % 64 === 0) progress({ pass: 'directories', done, total: directories.length });
-    if (dir.flags & FL.ORPHANED) continue;
-    await c.guard('UNREADABLE', `directory ${dir.blkno}`, () => checkDirectory(c, links, dir.blkno, orphanDirs.has(dir.blkno)));
-  }
-  checkLinks(c, links, sys);
+  from = findings.mark();
+  const orphanSlots = new Map(sys.orphanDir.map((blkno, slot) => [blkno, slot]));
+  await checkDirectories(c, (blkno) => orphanSlots.get(blkno), tell('directories', inodes.directories));
+  findings.sortFrom(from);
+  tell('links')();
+  checkLinks(c, sys);
   await checkJournals(c, sys);
   const errors = findings.list.some((f) => f.severity !== 'recovery');
   return {
     findings: findings.list, clean: !errors && findings.truncated === 0,
-    counts: { inodes: c.inodes.size, directories: directories.length, usedClusters: bits.count(usage.allocated, 0, usage.total), totalClusters: usage.total },
+    counts: { inodes: inodes.live, directories: inodes.directories, usedClusters: usage.used, totalClusters: usage.total },
   };
 }
 
-async function checkAllocators(c: Checker, sys: SystemFiles): Promise<{ globalInode: Group[]; inode: Group[][]; extent: Group[][] }> {
-  const { geo, reader, findings, usage } = c;
+/** Counts what a pass has done and tells now and then. */
+function teller(progress: (p: CheckProgress) => void): (pass: string, total?: number) => (n?: number) => void {
+  return (pass, total) => {
+    let done = 0, told = 0;
+    progress({ pass, done, total });
+    return (n = 1) => {
+      done += n;
+      if (done - told < TELL_EVERY) return;
+      told = done;
+      progress({ pass, done, total });
+    };
+  };
+}
+
+async function checkAllocators(
+  reader: RawReader, findings: Findings, usage: ClusterUsage, sys: SystemFiles, onGroup: () => void,
+): Promise<{ globalInode: Group[]; inode: Group[][]; extent: Group[][] }> {
+  const { geo } = reader;
   const seen = new Map<number, string>();
-  const one = async (blkno: number, name: string, cluster = false): Promise<Group[]> =>
-    (await c.guard('CHAIN_COUNT', name, async () => checkAllocator(reader, findings, await reader.inode(blkno), name, cluster, seen))) ?? [];
-  const bitmap = await one(sys.globalBitmap, 'global_bitmap', true);
+  const one = async (blkno: number, name: string, cluster: boolean, keep: (group: Group) => void): Promise<void> => {
+    await guard(findings, 'CHAIN_COUNT', name, async () => checkAllocator(reader, findings, { inode: await reader.inode(blkno), name, cluster, seen, onGroup: keep }));
+  };
+  const bitmap: { blkno: number; bits: number }[] = [];
+  await one(sys.globalBitmap, 'global_bitmap', true, ({ blkno, bits: count, block }) => {
+    bitmap.push({ blkno, bits: count });
+    // A group that is where none belongs would overwrite another's bits.
+    if (isBitmapGroup(geo, blkno)) usage.allocate(groupFirstCluster(geo, blkno), block.bytes, GROUP_BITMAP, count);
+    onGroup();
+  });
   checkBitmapPlaces(reader, findings, bitmap);
-  for (const group of bitmap) {
-    const first = groupFirstCluster(geo, group.blkno);
-    for (let bit = 0; bit < group.bits && first + bit < geo.totalClusters; bit++) {
-      if (bits.test(group.block.bytes, GROUP_BITMAP, bit)) bits.set(usage.allocated, 0, first + bit);
-    }
-    usage.claim(blockToCluster(geo, group.blkno), 1, `group descriptor ${group.blkno}`);
-  }
-  const bitmapInode = Dinode.at(await reader.inode(sys.globalBitmap));
-  if (bitmapInode.clusters !== geo.totalClusters) findings.error('SUPERBLOCK_CLUSTERS', `the superblock says ${geo.totalClusters} clusters, the global bitmap ${bitmapInode.clusters}`);
-  const globalInode = await one(sys.globalInodeAlloc, 'global_inode_alloc');
+  for (const { blkno } of bitmap) usage.claim(blockToCluster(geo, blkno), 1, `group descriptor ${blkno}`);
+  const bitmapInode = await guard(findings, 'CHAIN_COUNT', 'global_bitmap', async () => Dinode.at(await reader.inode(sys.globalBitmap)).clusters);
+  if (bitmapInode !== undefined && bitmapInode !== geo.totalClusters) findings.error('SUPERBLOCK_CLUSTERS', `the superblock says ${geo.totalClusters} clusters, the global bitmap ${bitmapInode}`);
+  const suballocator = async (blkno: number, name: string): Promise<Group[]> => {
+    const groups: Group[] = [];
+    await one(blkno, name, false, (group) => groups.push(group));
+    return groups.sort((a, b) => a.blkno - b.blkno);
+  };
+  const globalInode = await suballocator(sys.globalInodeAlloc, 'global_inode_alloc');
   const inode: Group[][] = [], extent: Group[][] = [];
   for (let slot = 0; slot < geo.maxSlots; slot++) {
-    inode.push(await one(sys.inodeAlloc[slot], `inode_alloc slot ${slot}`));
-    extent.push(await one(sys.extentAlloc[slot], `extent_alloc slot ${slot}`));
+    inode.push(await suballocator(sys.inodeAlloc[slot], `inode_alloc slot ${slot}`));
+    extent.push(await suballocator(sys.extentAlloc[slot], `extent_alloc slot ${slot}`));
   }
   for (const group of [globalInode, ...inode, ...extent].flat()) {
     for (const { start, count } of groupClusters(reader, group)) usage.claim(start, count, `suballocator group ${group.blkno}`);
   }
   return { globalInode, inode, extent };
+}
+
+/** Is this where the geometry puts a group of the global bitmap? */
+function isBitmapGroup(geo: Geometry, blkno: number): boolean {
+  return blkno === geo.firstClusterGroup || (blkno > 0 && blkno % (geo.clustersPerGroup * geo.bpc) === 0);
 }
 
 /** Clusters that belong to no file: the front of the volume and the backup superblocks. */

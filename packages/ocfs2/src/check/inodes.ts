@@ -1,65 +1,89 @@
 /** Pass 1: every inode of every inode allocator: its fields, trees, attributes; claims what they refer to. */
 import { Block } from '../format/block.js';
-import { DX_LINK_MAX, DYN, EXT, FL, MODE, S_IFMT } from '../format/constants.js';
+import { DX_LINK_MAX, DYN, EXT, FL, MODE, SIG, S_IFMT } from '../format/constants.js';
 import { blockToCluster } from '../format/geometry.js';
-import { DINODE, DINODE_ANY, DX_LEAF, DX_ROOT, XATTR_BLOCK, validateBlock } from '../format/kinds.js';
-import { ExtentList, bits } from '../format/lists.js';
-import {
-  BitmapId1, Dinode, DX_INLINE, DX_ROOT_LIST, DxRoot, ID2, LOCAL_ALLOC_BITMAP, LocalAlloc, TRUNCATE_RECS, TruncateLog, XATTR_INDEXED, XATTR_TREE_LIST,
-  XattrBlock, XattrTreeRoot, XattrValueRoot,
-} from '../format/structs.js';
-import { xattrHash } from '../format/dirhash.js';
-import { storageEntries, xattrStorages } from '../inspect/xattrs.js';
-import { type Group, groupBit, groupBitSet, groupBlock } from './allocators.js';
+import { DINODE, DINODE_ANY, DX_ROOT, validateBlock } from '../format/kinds.js';
+import { bits } from '../format/lists.js';
+import { BitmapId1, Dinode, DX_INLINE, DX_ROOT_LIST, DxRoot, ID2, LOCAL_ALLOC_BITMAP, LocalAlloc, TRUNCATE_RECS, TruncateLog, type DinodeView } from '../format/structs.js';
+import type { ExtentRecord } from '../inspect/raw-reader.js';
+import { type Group, groupBitSet } from './group.js';
 import type { Checker } from './checker.js';
-import { checkTree } from './trees.js';
+import { InFlight, ahead } from './in-flight.js';
+import { type TreeSpec, checkFlatTree, checkTree, isDeep } from './trees.js';
+import { checkXattrs } from './xattrs.js';
 
-/** Check all inodes of one allocator; `slot` INVALID_SLOT for the global one. */
-export async function checkInodes(c: Checker, groups: readonly Group[], slot: number, onInode: () => void): Promise<void> {
-  for (const group of groups) {
-    for (const piece of group.pieces) {
-      const raw = await c.reader.readRaw(piece.blkno, piece.bits);
-      for (let i = 0; i < piece.bits; i++) {
-        const bit = piece.bit + i;
-        if (bit === 0) continue;
-        const blkno = piece.blkno + i;
-        const { blockSize } = c.geo;
-        const bytes = raw.bytes.slice(i * blockSize, (i + 1) * blockSize);
-        await checkSlot(c, new Block(raw.device, blkno, bytes), group, bit, slot);
-        onInode();
+/** Bytes read at a time, and how many such reads are under way ahead of the one being checked. */
+const READ_BYTES = 512 << 10;
+const READS_AHEAD = 4;
+/** Inodes whose trees and attributes are being read at a time. */
+const INODES_IN_FLIGHT = 32;
+
+/** A run of a group's blocks that is read at once. */
+interface Run {
+  readonly group: Group;
+  readonly slot: number;
+  readonly blkno: number;
+  readonly bit: number;
+  readonly count: number;
+}
+
+/** Check all inodes; `slots`: the groups of each inode allocator with its slot, INVALID_SLOT for the global one. In the order of the disk. */
+export async function checkInodes(c: Checker, slots: readonly { readonly groups: readonly Group[]; readonly slot: number }[], onInodes: (n: number) => void): Promise<void> {
+  const { reader, geo } = c;
+  const perRead = READ_BYTES / geo.blockSize;
+  const runs: Run[] = [];
+  for (const { groups, slot } of slots) {
+    for (const group of groups) {
+      for (const piece of group.pieces) {
+        for (let i = 0; i < piece.bits; i += perRead) runs.push({ group, slot, blkno: piece.blkno + i, bit: piece.bit + i, count: Math.min(perRead, piece.bits - i) });
       }
     }
   }
+  runs.sort((a, b) => a.blkno - b.blkno);
+  const slow = new InFlight(INODES_IN_FLIGHT);
+  for await (const { item: run, loaded } of ahead(runs, READS_AHEAD, (r) => reader.readRaw(r.blkno, r.count))) {
+    const raw = await c.guard('UNREADABLE', `inode group ${run.group.blkno}`, () => loaded);
+    for (let i = 0; raw !== undefined && i < run.count; i++) {
+      const bit = run.bit + i;
+      if (run.blkno + i === run.group.blkno) continue;
+      const block = new Block(raw.device, run.blkno + i, raw.bytes.subarray(i * geo.blockSize, (i + 1) * geo.blockSize));
+      const more = checkSlot(c, block, run.group, bit, run.slot);
+      if (more !== undefined) await slow.add(more);
+    }
+    onInodes(run.count);
+  }
+  await slow.done();
 }
 
-async function checkSlot(c: Checker, block: Block, group: Group, bit: number, slot: number): Promise<void> {
-  const { findings, geo } = c;
+/** Check one bit of an inode allocator and its block. What needs more blocks than this one is left to the function it returns. */
+function checkSlot(c: Checker, block: Block, group: Group, bit: number, slot: number): (() => Promise<void>) | undefined {
+  const { geo } = c;
   const { blkno } = block;
   if (!groupBitSet(group, bit)) {
-    // Never-used blocks hold anything; only a live inode of this very volume is a contradiction.
-    if (block.bytes.some((b) => b !== 0)) {
-      const di = Dinode.at(block);
-      let live = false;
-      try {
-        DINODE_ANY.validate(block, geo);
-        live = (di.flags & FL.VALID) !== 0 && di.fsGeneration === geo.fsGeneration && di.suballocSlot === slot && di.suballocBit === bit;
-      } catch {
-        live = false;
-      }
-      if (live) findings.error('INODE_ALLOC_REPAIR', `inode ${blkno} is live but free in its allocator`, blkno);
-    }
-    return;
+    // Never-used blocks hold anything; only a live inode of this very volume is a contradiction. The first byte tells most apart.
+    if (block.bytes[0] === INODE_FIRST_BYTE && isLive(c, block, slot, bit)) c.findings.error('INODE_ALLOC_REPAIR', `inode ${blkno} is live but free in its allocator`, blkno);
+    return undefined;
   }
-  const ok = await c.guard('INODE_ALLOC_REPAIR', `inode ${blkno} is marked in use`, async () => {
+  return c.guardSync('INODE_ALLOC_REPAIR', `inode ${blkno} is marked in use`, () => {
     // Its group was read as a whole: checked where it is, not read again.
     validateBlock(block, DINODE, geo);
-    return true;
+    return checkInode(c, block, group, bit, slot);
   });
-  if (!ok) return;
-  await checkInode(c, block, group, bit, slot);
 }
 
-async function checkInode(c: Checker, block: Block, group: Group, bit: number, slot: number): Promise<void> {
+const INODE_FIRST_BYTE = SIG.dinode.charCodeAt(0);
+
+function isLive({ geo }: Checker, block: Block, slot: number, bit: number): boolean {
+  const di = Dinode.at(block);
+  try {
+    DINODE_ANY.validate(block, geo);
+    return (di.flags & FL.VALID) !== 0 && di.fsGeneration === geo.fsGeneration && di.suballocSlot === slot && di.suballocBit === bit;
+  } catch {
+    return false;
+  }
+}
+
+function checkInode(c: Checker, block: Block, group: Group, bit: number, slot: number): (() => Promise<void>) | undefined {
   const { findings, geo } = c;
   const di = Dinode.at(block);
   const { blkno } = block;
@@ -68,41 +92,63 @@ async function checkInode(c: Checker, block: Block, group: Group, bit: number, s
   const who = `${system ? 'system file' : 'inode'} ${blkno}`;
   if (di.suballocSlot !== slot) findings.error('INODE_SUBALLOC', `${who} says it is from slot ${di.suballocSlot}, it was found in slot ${slot}`, blkno);
   else if (di.suballocBit !== bit) findings.error('INODE_SUBALLOC', `${who} says it is bit ${di.suballocBit}, it is bit ${bit}`, blkno);
-  const loc = group.pieces.length > 1 || groupBlock(group, bit) !== group.blkno + bit ? group.blkno : 0;
-  if (di.suballocLoc !== loc && di.suballocLoc !== group.blkno) findings.error('INODE_SUBALLOC', `${who} says its group is ${di.suballocLoc}, it is ${loc}`, blkno);
+  // 0: of old, the group is where the bit leads to.
+  const loc = di.suballocLoc;
+  if (loc !== group.blkno && (loc !== 0 || blkno - bit !== group.blkno)) findings.error('INODE_SUBALLOC', `${who} says its group is ${loc}, it is ${group.blkno}`, blkno);
   if (di.dtime !== 0) findings.error('INODE_NZ_DTIME', `${who} is live but has a deletion time`, blkno);
   const links = di.links + (di.dynFeatures & DYN.INDEXED_DIR ? di.linksHi * 65536 : 0);
   if (links > DX_LINK_MAX) findings.error('INODE_COUNT', `${who} has ${links} links`, blkno);
-  c.inodes.set(blkno, { blkno, mode: di.mode, links, flags: di.flags, dynFeatures: di.dynFeatures, orphanedSlot: di.orphanedSlot, system });
+  if (!c.inodes.add(blkno, { mode: di.mode, links, flags: di.flags, dynFeatures: di.dynFeatures, orphanedSlot: di.orphanedSlot })) {
+    findings.error('GROUP_DUPLICATE', `${who} lies in two groups`, blkno);
+    return undefined;
+  }
   if ((di.dynFeatures & DYN.HAS_REFCOUNT) !== 0 !== (di.refcountLoc !== 0)) findings.error('REFCOUNT_LOC_INVALID', `${who}: refcount flag and refcount tree ${di.refcountLoc} disagree`, blkno);
   if (di.dynFeatures & DYN.HAS_REFCOUNT && !geo.refcount) findings.error('REFCOUNT_FLAG_INVALID', `${who} is refcounted, the volume has no such feature`, blkno);
 
   if (di.flags & FL.LOCAL_ALLOC) return checkLocalAlloc(c, block, who);
   if (di.flags & FL.DEALLOC) return checkTruncateLog(c, block, who);
-  if (di.flags & (FL.CHAIN | FL.SUPER_BLOCK)) return; // pass 0
-  if (!(di.dynFeatures & DYN.INLINE_DATA)) {
-    if (type === MODE.REG || type === MODE.DIR || (type === MODE.LNK && di.clusters > 0)) await checkData(c, block, who, type);
-    else if (di.clusters !== 0) findings.error('INODE_CLUSTERS', `${who} is no file but has ${di.clusters} clusters`, blkno);
-  }
+  if (di.flags & (FL.CHAIN | FL.SUPER_BLOCK)) return undefined; // pass 0
+  if (di.dynFeatures & DYN.HAS_REFCOUNT) c.useTree(di.refcountLoc);
+  let deep = false;
+  if (di.dynFeatures & DYN.INLINE_DATA) {
+    if (!geo.inlineData) findings.error('INLINE_DATA_FLAG_INVALID', `${who} has inline data, the volume has no such feature`, blkno);
+  } else if (type === MODE.REG || type === MODE.DIR || (type === MODE.LNK && di.clusters > 0)) {
+    deep = isDeep(block, ID2);
+    if (!deep) checkRecords(c, block, who, type, checkFlatTree(c, dataTree(c, block, who, type)));
+  } else if (di.clusters !== 0) findings.error('INODE_CLUSTERS', `${who} is no file but has ${di.clusters} clusters`, blkno);
   if (type === MODE.LNK) checkSymlink(c, block, who);
-  if (di.dynFeatures & DYN.INDEXED_DIR) await c.guard('DX_TREE_CORRUPT', who, () => checkIndexTree(c, block, who));
-  if (di.dynFeatures & DYN.HAS_XATTR) await c.guard('XATTR_BLOCK_INVALID', who, () => checkXattrs(c, block, who));
-  if (di.dynFeatures & DYN.HAS_REFCOUNT) {
-    const tree = c.shared.get(di.refcountLoc) ?? { runs: [], inodes: 0 };
-    tree.inodes++;
-    c.shared.set(di.refcountLoc, tree);
-  }
+  if (!deep && !(di.dynFeatures & (DYN.INDEXED_DIR | DYN.HAS_XATTR))) return undefined;
+  // What is read ahead is not kept: the inode alone stays until its turn.
+  const own = new Block(block.device, blkno, block.bytes.slice());
+  return async () => {
+    if (deep) {
+      const records = await c.guard('EXTENT_EB_INVALID', who, () => checkTree(c, dataTree(c, own, who, type)));
+      if (records !== undefined) checkRecords(c, own, who, type, records);
+    }
+    const { dynFeatures } = Dinode.at(own);
+    if (dynFeatures & DYN.INDEXED_DIR) await c.guard('DX_TREE_CORRUPT', who, () => checkIndexTree(c, own, who));
+    if (dynFeatures & DYN.HAS_XATTR) await c.guard('XATTR_BLOCK_INVALID', who, () => checkXattrs(c, own, who));
+  };
 }
 
-async function checkData(c: Checker, block: Block, who: string, type: number): Promise<void> {
+/** System files, directories and symlinks have no holes; nor has anything on a volume without sparse files. */
+function mustFill({ geo }: Checker, di: DinodeView, type: number): boolean {
+  return type === MODE.DIR || type === MODE.LNK || ((di.flags & FL.SYSTEM) !== 0 && !(di.flags & FL.QUOTA)) || !geo.sparse;
+}
+
+function dataTree(c: Checker, block: Block, who: string, type: number): TreeSpec {
+  const di = Dinode.at(block);
+  return {
+    root: block, base: ID2, who, lastEb: di.lastEbBlk, clusters: di.clusters, clustersCode: c.geo.sparse ? 'INODE_SPARSE_CLUSTERS' : 'INODE_CLUSTERS',
+    noHoles: mustFill(c, di, type), refcounted: (di.dynFeatures & DYN.HAS_REFCOUNT) !== 0,
+  };
+}
+
+/** Claim what the data tree refers to; size against it. */
+function checkRecords(c: Checker, block: Block, who: string, type: number, records: readonly ExtentRecord[]): void {
   const { geo, findings, usage } = c;
   const di = Dinode.at(block);
   const system = (di.flags & FL.SYSTEM) !== 0;
-  const mustFill = type === MODE.DIR || type === MODE.LNK || (system && !(di.flags & FL.QUOTA)) || !geo.sparse;
-  const records = await checkTree(c, {
-    root: block, base: ID2, who, lastEb: di.lastEbBlk, clusters: di.clusters, clustersCode: geo.sparse ? 'INODE_SPARSE_CLUSTERS' : 'INODE_CLUSTERS',
-    noHoles: mustFill, refcounted: (di.dynFeatures & DYN.HAS_REFCOUNT) !== 0,
-  });
   for (const r of records) {
     const shared = (r.flags & EXT.REFCOUNTED) !== 0;
     usage.claim(blockToCluster(geo, r.blkno), r.clusters, who, shared);
@@ -111,7 +157,7 @@ async function checkData(c: Checker, block: Block, who: string, type: number): P
   const last = records.at(-1);
   const end = last ? (last.cpos + last.clusters) * geo.clusterSize : 0;
   if (type === MODE.DIR && di.size === 0) findings.error('DIR_ZERO', `${who} is a directory of no bytes`, block.blkno);
-  if (mustFill && di.size > end) findings.error('INODE_SIZE', `${who} has ${di.size} bytes but clusters for ${end}`, block.blkno);
+  if (mustFill(c, di, type) && di.size > end) findings.error('INODE_SIZE', `${who} has ${di.size} bytes but clusters for ${end}`, block.blkno);
   // Legal for Linux (fallocate KEEP_SIZE), named by fsck.ocfs2 all the same: known as a leak of intent, not of space.
   const endBySize = Math.ceil(di.size / geo.clusterSize) * geo.clusterSize;
   if (geo.sparse && type === MODE.REG && !system && end > endBySize) findings.add('recovery', 'INODE_SPARSE_SIZE', `${who} has clusters up to ${end}, its size is ${di.size}`, block.blkno);
@@ -126,34 +172,37 @@ function checkSymlink(c: Checker, block: Block, who: string): void {
   else if (target.indexOf(0) !== di.size) c.findings.error('LINK_SIZE', `${who}: the target is ${target.indexOf(0)} bytes, i_size says ${di.size}`, block.blkno);
 }
 
-function checkLocalAlloc(c: Checker, block: Block, who: string): void {
+function checkLocalAlloc(c: Checker, block: Block, who: string): undefined {
   const { findings, geo, usage } = c;
   const id1 = BitmapId1.at(block), la = LocalAlloc.at(block);
   const window = id1.total;
-  if (la.size > geo.blockSize - LOCAL_ALLOC_BITMAP) return findings.error('LALLOC_SIZE', `${who} has a bitmap of ${la.size} bytes`, block.blkno);
+  if (la.size > geo.blockSize - LOCAL_ALLOC_BITMAP) return void findings.error('LALLOC_SIZE', `${who} has a bitmap of ${la.size} bytes`, block.blkno);
   if (window === 0) {
     if (id1.used !== 0) findings.error('LALLOC_NZ_USED', `${who} has no window but counts ${id1.used} used`, block.blkno);
     if (la.bmOff !== 0) findings.error('LALLOC_NZ_BM', `${who} has no window but starts at ${la.bmOff}`, block.blkno);
-    return;
+    return undefined;
   }
-  if (window > la.size * 8) return findings.error('LALLOC_BM_SIZE', `${who} has a window of ${window} clusters in ${la.size} bytes`, block.blkno);
-  if (la.bmOff + window > geo.totalClusters) return findings.error('LALLOC_BM_OVERRUN', `${who} has a window past the volume's end`, block.blkno);
+  if (window > la.size * 8) return void findings.error('LALLOC_BM_SIZE', `${who} has a window of ${window} clusters in ${la.size} bytes`, block.blkno);
+  if (la.bmOff + window > geo.totalClusters) return void findings.error('LALLOC_BM_OVERRUN', `${who} has a window past the volume's end`, block.blkno);
   const used = bits.count(block.bytes, LOCAL_ALLOC_BITMAP, window);
   if (id1.used > window) findings.error('LALLOC_USED_OVERRUN', `${who} counts ${id1.used} of ${window} used`, block.blkno);
   if (used !== id1.used) findings.error('LALLOC_USED', `${who} counts ${id1.used} used, its bitmap has ${used}`, block.blkno);
   for (let i = 0; i < window; i++) if (!bits.test(block.bytes, LOCAL_ALLOC_BITMAP, i)) usage.claim(la.bmOff + i, 1, `the window of ${who}`);
+  return undefined;
 }
 
-function checkTruncateLog(c: Checker, block: Block, who: string): void {
+function checkTruncateLog(c: Checker, block: Block, who: string): undefined {
   const { findings, geo, usage } = c;
   const tl = TruncateLog.at(block);
-  for (let i = 0; i < tl.used; i++) {
+  const used = Math.min(tl.used, tl.count);
+  for (let i = 0; i < used; i++) {
     const start = block.dv.getUint32(TRUNCATE_RECS + 8 * i, true), clusters = block.dv.getUint32(TRUNCATE_RECS + 8 * i + 4, true);
     if (start === 0) continue;
     if (start >= geo.totalClusters) findings.error('TRUNCATE_REC_START_RANGE', `${who}: record ${i} begins at cluster ${start}`, block.blkno);
     else if (start + clusters > geo.totalClusters) findings.error('TRUNCATE_REC_RANGE', `${who}: record ${i} ends at cluster ${start + clusters}`, block.blkno);
     else usage.claim(start, clusters, who);
   }
+  return undefined;
 }
 
 async function checkIndexTree(c: Checker, inode: Block, who: string): Promise<void> {
@@ -166,77 +215,6 @@ async function checkIndexTree(c: Checker, inode: Block, who: string): Promise<vo
   if (dr.flags & DX_INLINE) return;
   const records = await checkTree(c, { root, base: DX_ROOT_LIST, who: `index of ${who}`, lastEb: dr.lastEbBlk, clusters: dr.clusters, clustersCode: 'DX_TREE_CORRUPT' });
   if (records.length > 0 && records[0].cpos !== 0) c.findings.error('DX_TREE_CORRUPT', `${who}: its index does not begin at hash 0`, blkno);
-  for (const r of records) {
-    c.usage.claim(blockToCluster(geo, r.blkno), r.clusters, `index of ${who}`);
-    for (let b = 0; b < r.clusters * geo.bpc; b++) await c.guard('DX_TREE_CORRUPT', `index of ${who}`, () => c.reader.read(r.blkno + b, DX_LEAF));
-  }
+  // The leaves themselves are checked with the directory's entries.
+  for (const r of records) c.usage.claim(blockToCluster(geo, r.blkno), r.clusters, `index of ${who}`);
 }
-
-async function checkXattrs(c: Checker, inode: Block, who: string): Promise<void> {
-  const { geo, findings } = c;
-  const di = Dinode.at(inode);
-  if (di.dynFeatures & DYN.INLINE_XATTR && di.xattrInlineSize === 0) findings.error('XATTR_LOCATION_INVALID', `${who} has inline attributes in no room`, inode.blkno);
-  if (di.xattrLoc !== 0) {
-    const xb = await c.reader.read(di.xattrLoc, XATTR_BLOCK);
-    const view = XattrBlock.at(xb);
-    c.refer({ blkno: di.xattrLoc, slot: view.suballocSlot, bit: view.suballocBit, loc: view.suballocLoc, who: `xattr block of ${who}` });
-    if (view.flags & XATTR_INDEXED) {
-      const tree = XattrTreeRoot.at(xb);
-      const records = await checkTree(c, { root: xb, base: XATTR_TREE_LIST, who: `xattr tree of ${who}`, lastEb: tree.lastEbBlk, clusters: tree.clusters, clustersCode: 'XATTR_BLOCK_INVALID' });
-      for (const r of records) c.usage.claim(blockToCluster(geo, r.blkno), r.clusters, `xattr tree of ${who}`);
-    }
-  }
-  for await (const storage of xattrStorages(c.reader, inode)) {
-    let previous = -1;
-    for (const e of storageEntries(storage)) {
-      if (e.hash !== xattrHash(e.nameBytes, geo.uuidHash)) findings.error('XATTR_HASH_INVALID', `${who}: attribute ${e.name} has hash ${e.hash.toString(16)}`, storage.block.blkno);
-      if (storage.kind === 'bucket' && e.hash < previous) findings.error('XATTR_ENTRY_INVALID', `${who}: bucket ${storage.block.blkno} is not sorted`, storage.block.blkno);
-      previous = e.hash;
-      if (!e.outside) continue;
-      const vr = XattrValueRoot.at(e.outside.block, e.outside.base);
-      const list = new ExtentList(e.outside.block, e.outside.base + 0x10);
-      if (list.count !== 1) findings.error('XATTR_VALUE_INVALID', `${who}: attribute ${e.name} has no valid value root`, storage.block.blkno);
-      else {
-        const records = await checkTree(c, {
-          root: e.outside.block, base: e.outside.base + 0x10, who: `attribute ${e.name} of ${who}`, lastEb: vr.lastEbBlk, clusters: vr.clusters,
-          clustersCode: 'XATTR_VALUE_INVALID', noHoles: true, refcounted: (di.dynFeatures & DYN.HAS_REFCOUNT) !== 0,
-        });
-        for (const r of records) {
-          const shared = (r.flags & EXT.REFCOUNTED) !== 0;
-          c.usage.claim(blockToCluster(geo, r.blkno), r.clusters, `attribute ${e.name} of ${who}`, shared);
-          if (shared) c.shareRun(di.refcountLoc, { start: blockToCluster(geo, r.blkno), clusters: r.clusters });
-        }
-        if (e.size > records.reduce((s, r) => s + r.clusters, 0) * geo.clusterSize) findings.error('XATTR_VALUE_LEN_INVALID', `${who}: attribute ${e.name} has ${e.size} bytes but too few clusters`, storage.block.blkno);
-      }
-    }
-  }
-}
-
-/** After all inodes: blocks of the extent allocators against the references to them. */
-export function checkMetaAllocation(c: Checker, groupsBySlot: readonly (readonly Group[])[]): void {
-  const { findings } = c;
-  for (const ref of c.meta.values()) {
-    const groups = groupsBySlot[ref.slot];
-    const group = groups?.find((g) => groupBit(g, ref.blkno) >= 0);
-    if (!group) {
-      findings.error('EXTENT_ALLOC_FREE', `${ref.who}: block ${ref.blkno} is in no group of extent_alloc slot ${ref.slot}`, ref.blkno);
-      continue;
-    }
-    const bit = groupBit(group, ref.blkno);
-    if (bit !== ref.bit) findings.error('EXTENT_ALLOC_FREE', `${ref.who}: block ${ref.blkno} says it is bit ${ref.bit}, it is bit ${bit}`, ref.blkno);
-    if (!groupBitSet(group, bit)) findings.error('EXTENT_ALLOC_FREE', `${ref.who}: block ${ref.blkno} is free in its allocator`, ref.blkno);
-  }
-  groupsBySlot.forEach((groups, slot) => {
-    for (const group of groups) {
-      for (const piece of group.pieces) {
-        for (let i = 0; i < piece.bits; i++) {
-          const blkno = piece.blkno + i;
-          if (blkno !== group.blkno && groupBitSet(group, piece.bit + i) && !c.meta.has(blkno)) {
-            findings.add('leak', 'EXTENT_ALLOC_LEAK', `block ${blkno} of extent_alloc slot ${slot} is in use but nothing refers to it`, blkno);
-          }
-        }
-      }
-    }
-  });
-}
-

@@ -4,6 +4,7 @@ import { REFCOUNT_BLOCK } from '../format/kinds.js';
 import { RefcountRecList } from '../format/lists.js';
 import { REFCOUNT_LEAF, REFCOUNT_LIST, REFCOUNT_TREE, RefcountBlock } from '../format/structs.js';
 import type { Checker } from './checker.js';
+import type { RunList } from './run-list.js';
 import { checkTree } from './trees.js';
 
 interface Record {
@@ -49,16 +50,16 @@ function gather(c: Checker, block: Block, out: Record[]): void {
 }
 
 /** Sweep over both lists' edges; they must agree cluster by cluster. */
-function compare(c: Checker, root: number, records: readonly Record[], runs: readonly { start: number; clusters: number }[]): void {
+function compare(c: Checker, root: number, records: readonly Record[], runs: RunList): void {
   const edges = new Map<number, { actual: number; recorded: number }>();
   const edge = (at: number) => {
     let e = edges.get(at);
     if (!e) edges.set(at, (e = { actual: 0, recorded: 0 }));
     return e;
   };
-  for (const r of runs) {
-    edge(r.start).actual++;
-    edge(r.start + r.clusters).actual--;
+  for (let i = 0; i < runs.length; i++) {
+    edge(runs.start(i)).actual++;
+    edge(runs.start(i) + runs.clusters(i)).actual--;
   }
   for (const r of records) {
     edge(r.start).recorded += r.count;

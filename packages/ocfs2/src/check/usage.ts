@@ -8,50 +8,70 @@ export class ClusterUsage {
   /** As the global bitmap has it. */
   readonly allocated: Uint8Array;
   readonly #claimed: Uint8Array;
-  /** Clusters referred to by extents flagged REFCOUNTED: any number of referrers, counted per tree in refcounts.ts. */
-  readonly #shared: Uint8Array;
+  /** Clusters referred to by extents flagged REFCOUNTED: any number of referrers, counted per tree in refcounts.ts. Made when the first turns up. */
+  #shared: Uint8Array | undefined;
+  readonly #bytes: number;
 
   constructor(geo: Geometry, private readonly findings: Findings) {
     this.total = geo.totalClusters;
-    const bytes = Math.ceil(this.total / 8);
-    this.allocated = new Uint8Array(bytes);
-    this.#claimed = new Uint8Array(bytes);
-    this.#shared = new Uint8Array(bytes);
+    // Whole words, so that maps are compared word by word.
+    this.#bytes = Math.ceil(this.total / 32) * 4;
+    this.allocated = new Uint8Array(this.#bytes);
+    this.#claimed = new Uint8Array(this.#bytes);
+  }
+
+  /** Take over the bitmap of a group: `count` bits from byte `base` on, for the clusters from `first` (a multiple of 8) on. */
+  allocate(first: number, bitmap: Uint8Array, base: number, count: number): void {
+    const n = Math.min(count, this.total - first);
+    if (first < 0 || n <= 0) return;
+    const whole = n >>> 3;
+    this.allocated.set(bitmap.subarray(base, base + whole), first >>> 3);
+    for (let bit = whole << 3; bit < n; bit++) if (bits.test(bitmap, base, bit)) bits.set(this.allocated, 0, first + bit);
   }
 
   /** `who` refers to clusters [start, start+count). */
   claim(start: number, count: number, who: string, shared = false): void {
-    const end = Math.min(this.total, start + count);
-    for (let c = Math.max(0, start); c < end; c++) {
-      const mine = shared ? this.#shared : this.#claimed;
-      if (bits.test(this.#claimed, 0, c) || (!shared && bits.test(this.#shared, 0, c))) {
-        let to = c + 1;
-        while (to < end && bits.test(this.#claimed, 0, to)) to++;
-        this.findings.error(who.startsWith('system file') ? 'DUP_CLUSTERS_SYSFILE_CLONE' : 'DUP_CLUSTERS_CLONE', `clusters ${c}..${to - 1} of ${who} are also used by something else`);
-        c = to - 1;
-        continue;
-      }
-      bits.set(mine, 0, c);
+    const from = Math.max(0, start), end = Math.min(this.total, start + count);
+    if (from >= end) return;
+    const mine = shared ? (this.#shared ??= new Uint8Array(this.#bytes)) : this.#claimed;
+    const foreign = (at: number): number => {
+      const claimed = bits.next(this.#claimed, 0, at, end, true);
+      return shared || this.#shared === undefined ? claimed : Math.min(claimed, bits.next(this.#shared, 0, at, end, true));
+    };
+    for (let at = from; at < end; ) {
+      const taken = foreign(at);
+      bits.fill(mine, 0, at, taken);
+      if (taken === end) return;
+      let to = taken + 1;
+      while (to < end && foreign(to) === to) to++;
+      this.findings.error(who.startsWith('system file') ? 'DUP_CLUSTERS_SYSFILE_CLONE' : 'DUP_CLUSTERS_CLONE', `clusters ${taken}..${to - 1} of ${who} are also used by something else`);
+      at = to;
     }
   }
 
   isClaimed(cluster: number): boolean {
-    return bits.test(this.#claimed, 0, cluster) || bits.test(this.#shared, 0, cluster);
+    return bits.test(this.#claimed, 0, cluster) || (this.#shared !== undefined && bits.test(this.#shared, 0, cluster));
+  }
+
+  /** Clusters in use by the global bitmap. */
+  get used(): number {
+    return bits.count(this.allocated, 0, this.total);
   }
 
   /** Report every run where bitmap and references disagree. */
   compare(): void {
+    const word = (bytes: Uint8Array) => new Uint32Array(bytes.buffer, bytes.byteOffset, this.#bytes / 4);
+    const allocated = word(this.allocated), claimed = word(this.#claimed), shared = this.#shared && word(this.#shared);
     for (let c = 0; c < this.total; ) {
+      if ((c & 31) === 0) {
+        // Whole equal words are skipped: most of a volume.
+        let i = c / 32;
+        while (i < allocated.length && allocated[i] === (shared === undefined ? claimed[i] : (claimed[i] | shared[i]) >>> 0)) i++;
+        c = i * 32;
+        if (c >= this.total) return;
+      }
       const used = bits.test(this.allocated, 0, c), referred = this.isClaimed(c);
       if (used === referred) {
-        // Whole equal bytes are skipped: most of a volume.
-        if ((c & 7) === 0) {
-          const i = c >> 3;
-          if (this.allocated[i] === (this.#claimed[i] | this.#shared[i])) {
-            c += 8;
-            continue;
-          }
-        }
         c++;
         continue;
       }

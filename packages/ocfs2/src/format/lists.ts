@@ -175,6 +175,17 @@ export const bits = {
   clear(bytes: Uint8Array, base: number, bit: number): void {
     bytes[base + (bit >>> 3)] &= ~(1 << (bit & 7));
   },
+  /** Set the bits of [from, to). */
+  fill(bytes: Uint8Array, base: number, from: number, to: number): void {
+    let bit = from;
+    while (bit < to && (bit & 7) !== 0) bits.set(bytes, base, bit++);
+    const whole = to - (to % 8);
+    if (whole > bit) {
+      bytes.fill(0xff, base + bit / 8, base + whole / 8);
+      bit = whole;
+    }
+    while (bit < to) bits.set(bytes, base, bit++);
+  },
   /** First bit of the wanted value in [from, to), or `to`. Skips whole bytes. */
   next(bytes: Uint8Array, base: number, from: number, to: number, value: boolean): number {
     const skip = value ? 0x00 : 0xff;
