@@ -15,6 +15,7 @@ import {
   DX_INLINE, DX_ROOT_LIST, Dinode, DxRoot, ID2, REFCOUNT_LIST, REFCOUNT_TREE, RefcountBlock, XATTR_INDEXED, XATTR_TREE_LIST, XattrBlock, XattrTreeRoot,
   XattrValueRoot,
 } from '../format/structs.js';
+import { PR } from '../locking/levels.js';
 import type { MetaLock, Op } from '../txn/index.js';
 
 /** A leaf record: clusters [cpos, cpos + clusters) of the tree lie from block `blkno` on. */
@@ -46,6 +47,9 @@ interface RootFields {
   lastEbBlk: number;
 }
 
+/** The same tree in another operation, by the lock level that one needs; undefined if it is gone. */
+export type ReopenTree = (op: Op) => TreeRoot | undefined;
+
 /** e_leaf_clusters is 16 bits wide. */
 const MAX_LEAF_CLUSTERS = 0xffff;
 
@@ -63,6 +67,8 @@ export class TreeRoot {
     private readonly listAt: number,
     private readonly fieldsOf: (block: Block) => RootFields,
     readonly rules: TreeRules,
+    /** Absent: changes of this tree are made in one operation, whatever they take. */
+    readonly reopen?: ReopenTree,
   ) {}
 
   /** The root list; not to be changed. */
@@ -99,13 +105,18 @@ export class TreeRoot {
 
 /** The data tree of an inode that has one. To change it hold the inode by `ctx.editInode`. */
 export function dinodeTree(ref: InodeRef, op: Op, ctx: FsContext): TreeRoot {
-  const { di } = ref;
-  if (di.dynFeatures & DYN.INLINE_DATA || di.flags & (FL.CHAIN | FL.LOCAL_ALLOC | FL.DEALLOC | FL.SUPER_BLOCK)) {
-    throw new InternalError('NO_TREE', `inode ${ref.blkno} has no extent list`);
-  }
+  if (!hasTree(ref)) throw new InternalError('NO_TREE', `inode ${ref.blkno} has no extent list`);
+  const { generation } = ref.di;
   return new TreeRoot(op, ctx.geo, ctx.totalClusters * ctx.geo.bpc, ref.lock, ref.blkno, DINODE, ID2, (block) => Dinode.at(block), {
     structure: 'dinode.id2.extent_list', maxRecord: MAX_LEAF_CLUSTERS, merges: true, inClusters: true, editable: true,
+  }, (other) => {
+    const again = other.readOnly ? ctx.inode(other, ref.blkno, PR) : ctx.editInode(other, ref.blkno);
+    return hasTree(again) && again.di.generation === generation ? dinodeTree(again, other, ctx) : undefined;
   });
+}
+
+function hasTree({ di }: InodeRef): boolean {
+  return !(di.dynFeatures & DYN.INLINE_DATA || di.flags & (FL.CHAIN | FL.LOCAL_ALLOC | FL.DEALLOC | FL.SUPER_BLOCK));
 }
 
 /** The index tree of a directory whose dx_root (block `blkno`) is not inline. `owner`: the directory's meta lock. */

@@ -1,19 +1,15 @@
 /**
  * Extent trees: lookup, walk, insert, change of flags, removal (ondisk-format.md 5.3 to 5.6).
  *
- * All change goes through one primitive, `splice`: replace adjacent records of one leaf by others. What does not fit moves
- * to the front of the next leaf, and so on to the right; what becomes free is refilled from there, except that one free
- * place per leaf may stay as the empty record at index 0. So leaves other than the rightmost stay full, as the kernel
- * demands (Linux 6.1 fs/ocfs2/alloc.c:ocfs2_figure_merge_contig_type, ocfs2_rotate_tree_right, ocfs2_rotate_tree_left).
+ * All change goes through one primitive, `splice` (splice.ts): replace adjacent records of one leaf by others.
  */
 import { InternalError } from '@lunfs/device';
 import type { FsContext } from '../context.js';
 import { badField } from '../format/block.js';
-import type { ExtentList } from '../format/lists.js';
 import type { Op } from '../txn/index.js';
-import { appendLeaf, moveRootIntoLeaf, unlinkLastLeaf } from './grow.js';
-import { type Path, addEmptyRecord, dropEmptyRecord, editList, findPath, firstLive, fixEnd, fixStart, isRightmost, lastAtOrBefore, leafBlock, nextPath, readList, setRecords } from './path.js';
+import { type Path, findPath, firstLive, lastAtOrBefore, leafBlock, nextPath, readList } from './path.js';
 import type { ExtentRec, TreeRoot } from './root.js';
+import { continues, joined, record, splice } from './splice.js';
 
 /** A mapped piece of a tree. */
 export interface Extent extends ExtentRec {
@@ -155,36 +151,9 @@ function leafRange(op: Op, tree: TreeRoot, path: Path): number {
   return readList(op, tree, path.blocks[parent]).cpos(path.index[parent]);
 }
 
-/** Record `i` of a leaf, checked. */
-function record(tree: TreeRoot, list: ExtentList, i: number): ExtentRec {
-  const cpos = list.cpos(i), clusters = list.clusters(i), blkno = list.blkno(i), flags = list.flags(i);
-  if (clusters === 0) throw badField(list.block, tree.rules.structure, `rec[${i}].e_leaf_clusters`, 0, 'marks an empty record, which is allowed at index 0 only');
-  const blocks = tree.rules.inClusters ? clusters * tree.geo.bpc : clusters;
-  if (blkno === 0 || blkno + blocks > tree.volumeBlocks || (tree.rules.inClusters && blkno % tree.geo.bpc !== 0)) {
-    throw badField(list.block, tree.rules.structure, `rec[${i}].e_blkno`, blkno, `is no place for ${clusters} clusters on a volume of ${tree.volumeBlocks} blocks`);
-  }
-  return { cpos, clusters, blkno, flags };
-}
-
 /** The piece [from, to) of a record. */
 function part(tree: TreeRoot, rec: ExtentRec, from: number, to: number): ExtentRec {
   return { cpos: from, clusters: to - from, blkno: rec.blkno + (from - rec.cpos) * tree.geo.bpc, flags: rec.flags };
-}
-
-/** May `b` be appended to `a`? Flags equal, adjacent in the file and on the volume, not too long together. */
-function continues(tree: TreeRoot, a: ExtentRec, b: ExtentRec): boolean {
-  return tree.rules.merges && a.flags === b.flags && a.cpos + a.clusters === b.cpos && a.blkno + a.clusters * tree.geo.bpc === b.blkno && a.clusters + b.clusters <= tree.rules.maxRecord;
-}
-
-/** Join what can be joined in a run of records. */
-function joined(tree: TreeRoot, recs: readonly ExtentRec[]): ExtentRec[] {
-  const out: ExtentRec[] = [];
-  for (const rec of recs) {
-    const last = out.at(-1);
-    if (last !== undefined && continues(tree, last, rec)) out[out.length - 1] = { ...last, clusters: last.clusters + rec.clusters };
-    else out.push(rec);
-  }
-  return out;
 }
 
 /** Replace `gone` records from index `at` by `recs`, joining these with each other and (`merge`) with the neighbours in the leaf. */
@@ -202,79 +171,4 @@ function replace(op: Op, ctx: FsContext, tree: TreeRoot, path: Path, at: number,
     gone++;
   }
   splice(op, ctx, tree, path, at, gone, joined(tree, run));
-}
-
-/** Replace `gone` records from index `at` of the path's leaf by `recs`, and keep every invariant of the tree. */
-function splice(op: Op, ctx: FsContext, tree: TreeRoot, path: Path, at: number, gone: number, recs: readonly ExtentRec[]): void {
-  for (;;) {
-    const list = editList(op, tree, leafBlock(path));
-    if (dropEmptyRecord(list)) at--;
-    const carry = put(list, at, gone, recs);
-    if (carry.length === 0) return settle(op, ctx, tree, path, list);
-    // The leaf is full now; what did not fit goes to the front of the next one, or into a new one.
-    fixStart(op, tree, path);
-    const next = nextPath(op, tree, path);
-    if (next === undefined && path.index.length > 0) return appendLeaf(op, ctx, tree, carry);
-    path = next ?? moveRootIntoLeaf(op, ctx, tree);
-    at = next === undefined ? list.count : firstLive(readList(op, tree, leafBlock(path)));
-    gone = 0;
-    recs = carry;
-  }
-}
-
-/** Splice the leaf's records as far as they fit; returns what does not. The list has no empty record. */
-function put(list: ExtentList, at: number, gone: number, recs: readonly ExtentRec[]): ExtentRec[] {
-  const old = list.nextFree, used = old - gone + recs.length;
-  if (used <= list.count) {
-    list.move(at + gone, at + recs.length, old - at - gone);
-    setRecords(list, at, recs);
-    list.clear(used, old - used);
-    list.nextFree = used;
-    return [];
-  }
-  const over = used - list.count, kept = old - at - gone - over;
-  list.nextFree = list.count;
-  if (kept >= 0) {
-    const carry = rawRecords(list, old - over, old);
-    list.move(at + gone, at + recs.length, kept);
-    setRecords(list, at, recs);
-    return carry;
-  }
-  const tail = [...recs, ...rawRecords(list, at + gone, old)];
-  setRecords(list, at, tail.slice(0, list.count - at));
-  return tail.slice(list.count - at);
-}
-
-/** Records [from, to) as they are. */
-function rawRecords(list: ExtentList, from: number, to: number): ExtentRec[] {
-  const out: ExtentRec[] = [];
-  for (let i = from; i < to; i++) out.push({ cpos: list.cpos(i), clusters: list.clusters(i), blkno: list.blkno(i), flags: list.flags(i) });
-  return out;
-}
-
-/** After a splice: refill the leaf or unlink it, and make the interior records agree with it. */
-function settle(op: Op, ctx: FsContext, tree: TreeRoot, path: Path, list: ExtentList): void {
-  if (path.index.length === 0) return;
-  // One free place may stay, as the empty record; more are filled from the right. What comes may join the last record.
-  while (list.nextFree < list.count - 1) {
-    const next = nextPath(op, tree, path);
-    if (next === undefined) break;
-    const from = readList(op, tree, leafBlock(next));
-    const first = firstLive(from);
-    const k = Math.min(list.count - 1 - list.nextFree, from.nextFree - first);
-    if (k === 0) throw badField(from.block, 'extent_block.h_list', 'l_next_free_rec', from.nextFree, 'leaves a leaf without records');
-    const recs: ExtentRec[] = [];
-    for (let i = 0; i < k; i++) recs.push(record(tree, from, first + i));
-    const joins = list.nextFree > 0 ? 1 : 0;
-    if (joins > 0) recs.unshift(record(tree, list, list.nextFree - 1));
-    put(list, list.nextFree - joins, joins, joined(tree, recs));
-    splice(op, ctx, tree, next, first, k, []);
-  }
-  if (isRightmost(op, tree, path)) {
-    if (list.nextFree === 0) return unlinkLastLeaf(op, ctx, tree, path);
-    fixEnd(op, tree, path);
-  } else if (list.nextFree < list.count) {
-    addEmptyRecord(list);
-  }
-  fixStart(op, tree, path);
 }

@@ -8,6 +8,8 @@ import { Op, type Timestamp } from './op.js';
 
 /** Where finished operations go: the journal of a mount, or the write-back log of mkfs and tests. */
 export interface Log {
+  /** Blocks one transaction, so one operation, can hold. */
+  readonly maxBlocks: number;
   /** Can the running transaction take these blocks now? If not, `makeRoom` and try again. */
   admit(blocks: ReadonlyMap<number, CacheEntry>): boolean;
   makeRoom(blocks: number): Promise<void>;

@@ -10,6 +10,7 @@ import type { Log } from './engine.js';
 import type { Op } from './op.js';
 
 export class WriteBackLog implements Log {
+  readonly maxBlocks = Number.POSITIVE_INFINITY;
   #dirty = new Map<number, CacheEntry>();
   #committed: (() => void)[] = [];
   #ordered: Promise<void>[] = [];

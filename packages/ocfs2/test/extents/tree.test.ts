@@ -4,7 +4,7 @@ import type { FsContext } from '../../src/context.js';
 import { type ExtentRec, checkTree, dinodeTree, insert, lookup, removeRange, setFlags, treeEnd, walk } from '../../src/extents/index.js';
 import { BitmapId1, EXT, ID2, ExtentList } from '../../src/format/index.js';
 import { PR } from '../../src/locking/levels.js';
-import type { Op } from '../../src/txn/index.js';
+import { type Op, WriteBackLog } from '../../src/txn/index.js';
 import { randomFrom, seed } from '../../../../test/support/temp.js';
 import { openTestContext } from '../support/context.js';
 import { makeFile } from '../support/files.js';
@@ -184,4 +184,89 @@ describe('a deep tree', () => {
     await ctx.engine.log.flush();
     await expectFsckClean(device);
   }, 60_000);
+});
+
+describe('records put in and taken out at random', () => {
+  const spec = GEOMETRIES.find((g) => g.name === '512/4K')!;
+
+  /** A tree of `extents` records, 4 clusters apart, none continuing another. */
+  async function fragmented(extents: number, maxBlocks: number) {
+    const device = await makeVolume(spec);
+    const ctx = await openTestContext(device, { log: (dev, geo) => Object.assign(new WriteBackLog(dev, geo), { maxBlocks }) });
+    const ino = await makeFile(ctx, 'fragmented');
+    const random = randomFrom(seed('extents cost'));
+    const below = (n: number) => Math.floor(random() * n);
+    const { bpc } = ctx.geo;
+    const model = new Model();
+    const sizes: number[] = [];
+    const run = (body: (op: Op, tree: ReturnType<typeof dinodeTree>) => void) => ctx.engine.run('random', (op) => {
+      body(op, dinodeTree(ctx.editInode(op, ino), op, ctx));
+      op.onApply(() => sizes.push(op.overlay.size));
+    });
+    const put = async (cpos: number) => {
+      const start = 2000 + 2 * below(4000);
+      await run((op, tree) => insert(op, ctx, tree, { cpos, clusters: 1, blkno: start * bpc, flags: EXT.UNWRITTEN }));
+      model.insert({ cpos, clusters: 1, start, flags: EXT.UNWRITTEN });
+    };
+    const take = async (cpos: number) => {
+      await run((op, tree) => removeRange(op, ctx, tree, cpos, 1, () => undefined));
+      model.map.delete(cpos);
+    };
+    const verify = () => ctx.engine.read('verify', (op) => {
+      const tree = dinodeTree(ctx.inode(op, ino, PR), op, ctx);
+      expect(checkTree(op, tree)).toEqual([]);
+      model.expectSame(walk(op, tree), bpc);
+    });
+    for (let i = 0; i < extents; i++) await put(4 * i);
+    sizes.length = 0;
+    const mean = () => {
+      const value = sizes.reduce((a, b) => a + b, 0) / sizes.length;
+      sizes.length = 0;
+      return value;
+    };
+    return { below, put, take, verify, mean, model, largest: () => Math.max(...sizes) };
+  }
+
+  /** Blocks an operation changes on average: records put in at random, then taken out at random. */
+  async function cost(extents: number): Promise<{ put: number; take: number }> {
+    const file = await fragmented(extents, 100_000);
+    const added: number[] = [];
+    for (let i = 0; i < extents / 4; i++) {
+      const cpos = 4 * file.below(extents) + 2;
+      if (file.model.map.has(cpos)) continue;
+      added.push(cpos);
+      await file.put(cpos);
+    }
+    const put = file.mean();
+    await file.verify();
+    for (const cpos of added) await file.take(cpos);
+    const take = file.mean();
+    await file.verify();
+    return { put, take };
+  }
+
+  test('change as many blocks in a large tree as in a small one', async () => {
+    const small = await cost(300), large = await cost(12_000);
+    console.log(`blocks changed: put ${small.put.toFixed(1)} and ${large.put.toFixed(1)}, take ${small.take.toFixed(1)} and ${large.take.toFixed(1)}`);
+    expect(large.put).toBeLessThan(3 * small.put);
+    expect(large.take).toBeLessThan(3 * small.take);
+  }, 120_000);
+
+  test('what one transaction cannot hold is done in several', async () => {
+    const file = await fragmented(3000, 90);
+    const added: number[] = [];
+    for (let i = 0; i < 600; i++) {
+      const cpos = 4 * file.below(i % 2 ? 3000 : 300) + 2;
+      if (file.model.map.has(cpos)) continue;
+      added.push(cpos);
+      await file.put(cpos);
+      if (i % 100 === 0) await file.verify();
+    }
+    for (const [i, cpos] of added.entries()) {
+      await file.take(cpos);
+      if (i % 100 === 0) await file.verify();
+    }
+    expect(file.largest()).toBeLessThanOrEqual(90);
+    await file.verify();
+  }, 120_000);
 });
