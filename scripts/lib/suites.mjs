@@ -19,6 +19,7 @@ import { root } from './run.mjs';
  * @property {boolean} parallel
  * @property {number} order
  * @property {number} minutes
+ * @property {boolean} boots      whether it boots machines: such suites run beside the others, one after the other
  * @property {string[]} missing   reasons why it can't run here; empty when it can
  */
 
@@ -29,11 +30,11 @@ export function suites() {
   const found = [
     {
       name: 'unit', about: 'packages/*/test, no oracle needed', include: [path.join(root, 'packages/')],
-      exclude: ['packages/*/test/oracle/**', 'packages/ocfs2/test/**'], order: 0, parallel: true, minutes: 10, missing: [],
+      exclude: ['packages/*/test/oracle/**', 'packages/ocfs2/test/**'], order: 0, parallel: true, minutes: 15, missing: [], boots: false,
     },
     {
       name: 'engine', about: 'packages/ocfs2/test: the file system, volumes made and judged by ocfs2-tools', include: [path.join(root, 'packages/ocfs2/')],
-      exclude: [], order: 1, parallel: true, minutes: 15, missing: ['ocfs2-tools', 'qemu'].flatMap((need) => oracleMissing(need) ?? []),
+      exclude: [], order: 1, parallel: true, minutes: 20, boots: false, missing: ['ocfs2-tools', 'qemu'].flatMap((need) => oracleMissing(need) ?? []),
     },
   ];
   const directories = [
@@ -50,7 +51,7 @@ export function suites() {
     /** @type {{ about: string, needs?: string[], order?: number, parallel?: boolean, minutes?: number }} */
     const { about, needs = [], order = 50, parallel = false, minutes = 10 } = JSON.parse(fs.readFileSync(file, 'utf8'));
     const missing = needs.flatMap((need) => oracleMissing(need) ?? []);
-    found.push({ name, about, order, parallel, minutes, missing: [...new Set(missing)], include: [path.join(root, directory, '/')], exclude: [] });
+    found.push({ name, about, order, parallel, minutes, missing: [...new Set(missing)], boots: needs.includes('kernel'), include: [path.join(root, directory, '/')], exclude: [] });
   }
   return found.sort((a, b) => a.order - b.order || (a.name < b.name ? -1 : 1));
 }
