@@ -100,13 +100,23 @@ export async function loopDevice(cleanup: Cleanup, file: string, options: { dire
   return device;
 }
 
-/** The seed of this run: LUNFS_SEED when given (to replay), else random. Printed once, so that a failure can be replayed. */
+/**
+ * The seed of this run, printed so that a failure can be replayed: LUNFS_SEED when given; in CI one that only the label
+ * decides, so that a commit that passed passes again; else a random one, so that every other run looks somewhere new.
+ */
 export function seed(label: string): number {
   const given = process.env.LUNFS_SEED;
-  const value = given === undefined ? Math.floor(Math.random() * 0x7fffffff) : Number(given);
+  const value = given !== undefined ? Number(given) : process.env.CI === 'true' ? hashOf(label) : Math.floor(Math.random() * 0x7fffffff);
   if (!Number.isInteger(value)) throw new Error(`LUNFS_SEED=${given} is not a whole number`);
   console.log(`${label}: LUNFS_SEED=${value}`);
   return value;
+}
+
+/** FNV-1a, 31 bits. */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (const byte of Buffer.from(text)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+  return hash >>> 1;
 }
 
 /** A small deterministic generator (mulberry32) of numbers in [0, 1). */
