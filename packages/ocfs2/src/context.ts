@@ -4,6 +4,7 @@
  */
 import type { Block } from './format/block.js';
 import type { Geometry } from './format/geometry.js';
+import { QUOTA_TYPES, type QuotaType } from './format/quota.js';
 import { DINODE } from './format/kinds.js';
 import { Dinode, type DinodeView } from './format/structs.js';
 import { type LockLevel, EX, RANK, lockName } from './locking/levels.js';
@@ -22,6 +23,16 @@ export interface SystemFiles {
   readonly journal: readonly number[];
   readonly localAlloc: readonly number[];
   readonly truncateLog: readonly number[];
+  /** Of the kinds of quota the volume keeps. */
+  readonly quota: readonly QuotaFiles[];
+}
+
+/** The quota files of users or of groups. */
+export interface QuotaFiles {
+  readonly type: QuotaType;
+  readonly global: number;
+  /** By slot. */
+  readonly local: readonly number[];
 }
 
 export interface Random {
@@ -64,6 +75,11 @@ export class FsContext {
     for (const [files, rank] of perSlot) for (const [slot, blkno] of files.entries()) this.#ranks.set(blkno, rank + slot / 256);
     for (const blkno of [sys.globalInodeAlloc, sys.slotMap, sys.heartbeat, ...sys.journal]) this.#ranks.set(blkno, RANK.inode);
     this.#ranks.set(sys.globalBitmap, RANK.globalBitmap);
+    // Who recovers a slot's local file holds it while he waits for the global one (Linux 6.1 fs/ocfs2/quota_global.c, "locking dependencies").
+    for (const { type, global, local } of sys.quota) {
+      for (const [slot, blkno] of local.entries()) this.#ranks.set(blkno, RANK.localQuota + QUOTA_TYPES.indexOf(type) / 4 + slot / 1024);
+      this.#ranks.set(global, RANK.quota + QUOTA_TYPES.indexOf(type) / 2);
+    }
   }
 
   isSystem(blkno: number): boolean {

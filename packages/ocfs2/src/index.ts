@@ -10,3 +10,4 @@ export * as extentTrees from './extents/index.js';
 export type { DirEntry } from './dir/index.js';
 export * from './journal/index.js';
 export * from './mkfs/index.js';
+export * from './quota/index.js';

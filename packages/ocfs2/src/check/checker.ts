@@ -4,10 +4,12 @@ import type { Findings } from './findings.js';
 import { guard, guardSync } from './guard.js';
 import type { InodeTable } from './inode-table.js';
 import type { MetaRef, MetaTable } from './meta-table.js';
+import { OwnerUse } from './owners.js';
 import { RunList } from './run-list.js';
 import type { ClusterUsage } from './usage.js';
 
 export class Checker {
+  readonly owners = new OwnerUse();
   /** By refcount root: the shared runs and how many inodes use the tree. */
   readonly shared = new Map<number, { readonly runs: RunList; inodes: number }>();
 

@@ -22,6 +22,7 @@ import { checkInodes } from './inodes.js';
 import { checkJournals } from './journals.js';
 import { checkLinks } from './links.js';
 import { MetaTable } from './meta-table.js';
+import { checkQuota } from './quota.js';
 import { checkRefcountTrees } from './refcounts.js';
 import { ClusterUsage } from './usage.js';
 
@@ -79,6 +80,7 @@ export async function checkVolume(device: BlockDevice, options: { progress?: (p:
   tell('links')();
   checkLinks(c, sys);
   await checkJournals(c, sys);
+  await checkQuota(c, sys, findings.list.some(({ code }) => code === 'JOURNAL_DIRTY'));
   const errors = findings.list.some((f) => f.severity !== 'recovery');
   return {
     findings: findings.list, clean: !errors && findings.truncated === 0,

@@ -105,6 +105,7 @@ function checkInode(c: Checker, block: Block, group: Group, bit: number, slot: n
   if ((di.dynFeatures & DYN.HAS_REFCOUNT) !== 0 !== (di.refcountLoc !== 0)) findings.error('REFCOUNT_LOC_INVALID', `${who}: refcount flag and refcount tree ${di.refcountLoc} disagree`, blkno);
   if (di.dynFeatures & DYN.HAS_REFCOUNT && !geo.refcount) findings.error('REFCOUNT_FLAG_INVALID', `${who} is refcounted, the volume has no such feature`, blkno);
 
+  if (geo.quota && !(di.dynFeatures & DYN.INDEXED_DIR)) c.owners.count(di, geo.rootBlkno, 0);
   if (di.flags & FL.LOCAL_ALLOC) return checkLocalAlloc(c, block, who);
   if (di.flags & FL.DEALLOC) return checkTruncateLog(c, block, who);
   if (di.flags & (FL.CHAIN | FL.SUPER_BLOCK)) return undefined; // pass 0
@@ -210,6 +211,7 @@ async function checkIndexTree(c: Checker, inode: Block, who: string): Promise<vo
   const blkno = Dinode.at(inode).dxRoot;
   const root = await c.reader.read(blkno, DX_ROOT);
   const dr = DxRoot.at(root);
+  if (geo.quota) c.owners.count(Dinode.at(inode), geo.rootBlkno, dr.flags & DX_INLINE ? 0 : dr.clusters);
   c.refer({ blkno, slot: dr.suballocSlot, bit: dr.suballocBit, loc: dr.suballocLoc, who: `dx_root of ${who}` });
   if (dr.dirBlkno !== inode.blkno) c.findings.error('DX_TREE_CORRUPT', `${who}: its dx_root ${blkno} belongs to directory ${dr.dirBlkno}`, blkno);
   if (dr.flags & DX_INLINE) return;

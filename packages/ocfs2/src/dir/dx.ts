@@ -212,7 +212,7 @@ function indexFull(ctx: FsContext, dir: InodeRef): UsageError {
 /** A cluster of empty leaves. */
 function newCluster(op: Op, ctx: FsContext, dir: InodeRef): DxEntryList[] {
   const { geo } = ctx;
-  const first = claimDirCluster(op, ctx, dir) * geo.bpc;
+  const first = claimDirCluster(op, ctx) * geo.bpc;
   return Array.from({ length: geo.bpc }, (_, i) => {
     const block = op.create(dir.lock, first + i, DX_LEAF);
     const leaf = DxLeaf.at(block);

@@ -14,7 +14,6 @@ import type { FsContext, InodeRef } from '../context.js';
 import type { Op } from '../txn/index.js';
 import { claimClusters } from '../alloc/index.js';
 import { dinodeTree, insert, lookup, walk } from '../extents/index.js';
-import { guardUsage } from '../volume/feature-guard.js';
 import {
   type Area, type DirTarget, clearArea, dropEntry, findName, findRoom, largestHole, putDots, putEntry, stretchLast,
 } from './dirent.js';
@@ -166,14 +165,13 @@ function physicalBlock(op: Op, ctx: FsContext, dir: InodeRef, logical: number): 
 /** Add one cluster at the end of the directory's data. Returns its first block. */
 function addCluster(op: Op, ctx: FsContext, dir: InodeRef): number {
   const { geo } = ctx;
-  const start = claimDirCluster(op, ctx, dir);
+  const start = claimDirCluster(op, ctx);
   insert(op, ctx, dinodeTree(dir, op, ctx), { cpos: dir.di.clusters, clusters: 1, blkno: start * geo.bpc, flags: 0 });
   return start * geo.bpc;
 }
 
 /** A cluster for a directory's entries or its index. */
-export function claimDirCluster(op: Op, ctx: FsContext, dir: InodeRef): number {
-  if (!ctx.isSystem(dir.blkno)) guardUsage(ctx, dir.blkno, 'adding a name to');
+export function claimDirCluster(op: Op, ctx: FsContext): number {
   return claimClusters(op, ctx, 1, 1).start;
 }
 

@@ -93,6 +93,12 @@ function fieldsFor(le: boolean) {
       get: (dv, at) => Math.max(Number.MIN_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, Number(dv.getBigInt64(at, le)))),
       set: (dv, at, v) => dv.setBigInt64(at, BigInt(Math.trunc(v)), le),
     }),
+    /** A signed count that may be wild: clamped to the safe integers, as times are. */
+    s64: (off: number): FieldDef<number> => ({
+      off, size: 8,
+      get: (dv, at) => Math.max(Number.MIN_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, Number(dv.getBigInt64(at, le)))),
+      set: (dv, at, v) => dv.setBigInt64(at, BigInt(v), le),
+    }),
     /** An opaque 64-bit value. */
     big: (off: number): FieldDef<bigint> => ({ off, size: 8, get: (dv, at) => dv.getBigUint64(at, le), set: (dv, at, v) => dv.setBigUint64(at, v, le) }),
     /** A NUL-padded text of `size` bytes. */

@@ -7,3 +7,4 @@ export * from './blockcheck.js';
 export * from './dirhash.js';
 export * from './geometry.js';
 export * from './kinds.js';
+export * from './quota.js';

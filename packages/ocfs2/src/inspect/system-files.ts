@@ -2,6 +2,7 @@
 import { CorruptionError } from '@lunfs/device';
 import type { SystemFiles } from '../context.js';
 import { type SlotFile, SYSTEM_FILES, slotFileName } from '../format/constants.js';
+import { quotaTypes } from '../format/quota.js';
 import type { RawReader } from './raw-reader.js';
 
 /** Every entry of the system directory by name. */
@@ -29,5 +30,8 @@ export async function readSystemFiles(reader: RawReader): Promise<SystemFiles> {
     globalBitmap: get(SYSTEM_FILES.globalBitmap),
     orphanDir: perSlot('orphanDir'), extentAlloc: perSlot('extentAlloc'), inodeAlloc: perSlot('inodeAlloc'), journal: perSlot('journal'),
     localAlloc: perSlot('localAlloc'), truncateLog: perSlot('truncateLog'),
+    quota: quotaTypes(geo).map((type) => (type === 'user'
+      ? { type, global: get(SYSTEM_FILES.userQuota), local: perSlot('localUserQuota') }
+      : { type, global: get(SYSTEM_FILES.groupQuota), local: perSlot('localGroupQuota') })),
   };
 }

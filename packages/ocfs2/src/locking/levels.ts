@@ -35,6 +35,6 @@ export function parseLockName(name: string): { readonly type: LockType; readonly
  * Linux 6.1 fs/ocfs2/dlmglue.c, namei.c). Locks of one rank are taken in the order the operation asks.
  */
 export const RANK = {
-  super: 0, nfsSync: 1, rename: 2, rw: 3, open: 4, inode: 5, dentry: 6, flock: 7, orphanDir: 8, quota: 9, refcount: 10,
+  super: 0, nfsSync: 1, rename: 2, rw: 3, open: 4, inode: 5, dentry: 6, flock: 7, orphanDir: 8, localQuota: 9, quota: 9.5, refcount: 10.5,
   truncateLog: 11, localAlloc: 12, inodeAlloc: 13, extentAlloc: 14, globalBitmap: 15,
 } as const;

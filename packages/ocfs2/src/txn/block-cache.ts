@@ -64,6 +64,11 @@ export class BlockCache {
     return entry;
   }
 
+  /** The present version, whoever owns it and whatever it is; counts as no use of it. */
+  peek(blkno: number): CacheEntry | undefined {
+    return this.#entries.get(blkno);
+  }
+
   /** Publish a version. */
   put(entry: CacheEntry): void {
     const blkno = entry.block.blkno;

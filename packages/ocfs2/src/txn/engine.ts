@@ -46,6 +46,8 @@ function same<T>(result: T): T {
 
 export class Engine {
   #refusal: Error | undefined;
+  /** Sees what an operation is about to change and adds to it, in the same transaction: quota. May throw, as the operation may. */
+  charge: ((op: Op) => void) | undefined;
 
   constructor(
     readonly geo: Geometry,
@@ -123,6 +125,7 @@ export class Engine {
         if (this.#refusal !== undefined && !readOnly) throw this.#refusal;
         try {
           result = body(op);
+          if (this.charge !== undefined && op.overlay.size > 0) this.charge(op);
         } catch (error) {
           if (!(error instanceof Need)) throw error;
           if (error.release) locks.release();

@@ -7,7 +7,7 @@ import { heldClusters, statClusters } from '../alloc/index.js';
 import { EX } from '../locking/levels.js';
 import type { Op, Timestamp } from '../txn/index.js';
 import { ATTR, ATTR_MODIFIABLE, fileType, isDirectory, liveInode, setTimes } from './attributes.js';
-import { guardMode, guardUsage } from './feature-guard.js';
+import { guardMode } from './feature-guard.js';
 import { foldLateTimes } from './file-state.js';
 import { checkFlags } from './namespace.js';
 
@@ -26,8 +26,6 @@ export function changeAttributes(op: Op, ctx: FsContext, blkno: number, change: 
   const look = liveInode(op, ctx, blkno, EX);
   checkFlags(ctx, look, setsMore(change) ? ATTR.IMMUTABLE | ATTR.APPEND : ATTR.IMMUTABLE);
   const { mode, uid, gid, atime, mtime } = change;
-  const owner = (uid !== undefined && uid !== look.di.uid) || (gid !== undefined && gid !== look.di.gid);
-  if (owner) guardUsage(ctx, blkno, 'changing the owner of');
   if (mode !== undefined && fileType(look.di) !== MODE.LNK) guardMode(op, ctx, look);
   const inode = ctx.editInode(op, blkno);
   foldLateTimes(op, ctx, inode);

@@ -1,5 +1,5 @@
 /**
- * What this version reads but does not change: quotas, extended attributes, shared (refcounted) extents. An operation
+ * What this version reads but does not change: extended attributes, shared (refcounted) extents. An operation
  * that would have to change them is refused by name before it changes anything, so they are never left half true.
  */
 import { UsageError } from '@lunfs/device';
@@ -22,11 +22,6 @@ function refuse(ctx: FsContext, blkno: number, feature: string, what: string): U
   );
 }
 
-/** Refuse what changes the space or the inodes somebody uses, on a volume that accounts for them. */
-export function guardUsage(ctx: FsContext, blkno: number, what: string): void {
-  if (ctx.geo.quota) throw refuse(ctx, blkno, 'quota', what);
-}
-
 /** Refuse to change the data of an inode whose extents may be shared. */
 export function guardShared(ctx: FsContext, inode: InodeRef, what: string): void {
   if (inode.di.dynFeatures & DYN.HAS_REFCOUNT) throw refuse(ctx, inode.blkno, 'shared (refcounted) extents', what);
@@ -39,16 +34,14 @@ export function guardExtent(ctx: FsContext, blkno: number, flags: number, what: 
 
 /** Refuse to free an inode that owns blocks this version cannot free. Attributes that lie in the dinode go with it. */
 export function guardWipe(ctx: FsContext, inode: InodeRef): void {
-  guardUsage(ctx, inode.blkno, 'removing');
   guardShared(ctx, inode, 'removing');
   const { di } = inode;
   if (!(di.dynFeatures & DYN.HAS_XATTR)) return;
   if (di.xattrLoc !== 0 || inlineTypes(ctx, inode).some((type) => !(type & XATTR_LOCAL))) throw refuse(ctx, inode.blkno, 'extended attributes', 'removing');
 }
 
-/** Refuse a new inode in this directory: it would count for a quota, or inherit an ACL. */
+/** Refuse a new inode in this directory: it would inherit an ACL. */
 export function guardCreate(op: Op, ctx: FsContext, dir: InodeRef): void {
-  guardUsage(ctx, dir.blkno, 'creating in');
   if (mayHave(op, ctx, dir, XATTR_TYPE.ACL_DEFAULT)) throw refuse(ctx, dir.blkno, 'default ACL', 'creating in');
 }
 

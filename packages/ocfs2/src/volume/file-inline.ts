@@ -10,7 +10,6 @@ import { capacity } from '../format/geometry.js';
 import { ExtentList } from '../format/lists.js';
 import { ID2, INLINE_DATA_START, InlineData } from '../format/structs.js';
 import type { Op } from '../txn/index.js';
-import { guardUsage } from './feature-guard.js';
 import { writeFresh } from './file-data.js';
 import { isInline } from './file-map.js';
 import type { Ordered } from './ordered.js';
@@ -55,7 +54,6 @@ export function inlineToExtents(op: Op, ctx: FsContext, ref: InodeRef, ordered: 
   block.bytes.fill(0, ID2, block.bytes.length - xattrBytes(ref));
   new ExtentList(block, ID2).count = capacity.dinodeExtents(ctx.geo.blockSize, xattrBytes(ref));
   if (data.length === 0) return;
-  guardUsage(ctx, ref.blkno, 'writing to');
   const { start } = claimClusters(op, ctx, 1, 1);
   const { bpc, blockSize, clusterSize } = ctx.geo;
   insert(op, ctx, dinodeTree(ref, op, ctx), { cpos: 0, clusters: 1, blkno: start * bpc, flags: 0 });

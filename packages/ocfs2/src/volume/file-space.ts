@@ -12,7 +12,7 @@ import { EXT } from '../format/constants.js';
 import { InlineData } from '../format/structs.js';
 import { EX } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
-import { guardExtent, guardUsage } from './feature-guard.js';
+import { guardExtent } from './feature-guard.js';
 import type { Piece } from './file-data.js';
 import { inlineToExtents, resizeInline } from './file-inline.js';
 import { isInline, lockFile } from './file-map.js';
@@ -133,7 +133,6 @@ async function reserveStep(ctx: FsContext, ino: number, state: FileState, from: 
 
 /** Fill a hole from the largest run the global bitmap has, found by halving the demand. */
 function allocateLargest(op: Op, ctx: FsContext, ref: InodeRef, cpos: number, want: number, flags: number): { clusters: number; blkno: number } {
-  guardUsage(ctx, ref.blkno, 'allocating space for');
   const tree = dinodeTree(ref, op, ctx);
   const before = cpos > 0 ? lookup(op, tree, cpos - 1) : undefined;
   const goal = before === undefined || before.hole ? undefined : Math.floor(before.blkno / ctx.geo.bpc) + before.clusters;

@@ -11,7 +11,7 @@ import { capacity } from '../format/geometry.js';
 import { InlineData } from '../format/structs.js';
 import { EX } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
-import { guardExtent, guardUsage } from './feature-guard.js';
+import { guardExtent } from './feature-guard.js';
 import { type Piece, zeroBytes } from './file-data.js';
 import { inlineToExtents, resizeInline } from './file-inline.js';
 import { isInline, lockFile } from './file-map.js';
@@ -81,7 +81,6 @@ export function guardRemoval(op: Op, ctx: FsContext, ref: InodeRef, first: numbe
   const tree = dinodeTree(ref, op, ctx);
   const last = lastBefore(op, tree, end);
   if (last === undefined || last.cpos + last.clusters <= first) return;
-  guardUsage(ctx, ref.blkno, 'freeing space of');
   if (!(ref.di.dynFeatures & DYN.HAS_REFCOUNT)) return;
   for (const rec of walk(op, tree, first)) {
     if (rec.cpos >= end) return;
@@ -123,7 +122,6 @@ function removeSome(op: Op, ctx: FsContext, ref: InodeRef, first: number, end: n
   for (let i = 0; i < most; i++) {
     const rec = lastBefore(op, tree, at);
     if (rec === undefined || rec.cpos + rec.clusters <= first) return first;
-    guardUsage(ctx, ref.blkno, 'freeing space of');
     guardExtent(ctx, ref.blkno, rec.flags, 'freeing space of');
     const from = Math.max(first, rec.cpos), to = Math.min(at, rec.cpos + rec.clusters);
     removeRange(op, ctx, tree, from, to - from, (start, clusters) => releaseClusters(op, ctx, start, clusters));

@@ -16,7 +16,7 @@ import { EXT } from '../format/constants.js';
 import { EX } from '../locking/levels.js';
 import { claimClusters } from '../alloc/index.js';
 import type { Op } from '../txn/index.js';
-import { guardExtent, guardUsage } from './feature-guard.js';
+import { guardExtent } from './feature-guard.js';
 import { type Piece, writeBytes, writeFresh, zeroBytes } from './file-data.js';
 import { becomesInline, inlineToExtents, writeInline } from './file-inline.js';
 import { type Segment, isInline, lockFile, segments } from './file-map.js';
@@ -190,7 +190,6 @@ function planAllocating(op: Op, ctx: FsContext, ref: InodeRef, offset: number, f
 
 /** Claim a run of up to `want` clusters for a hole at `cpos`, near what lies before it, and insert it with `flags`. */
 export function allocate(op: Op, ctx: FsContext, ref: InodeRef, cpos: number, want: number, flags: number): { clusters: number; blkno: number } {
-  guardUsage(ctx, ref.blkno, 'allocating space for');
   const tree = dinodeTree(ref, op, ctx);
   const before = cpos > 0 ? lookup(op, tree, cpos - 1) : undefined;
   const goal = before === undefined || before.hole ? undefined : Math.floor(before.blkno / ctx.geo.bpc) + before.clusters;

@@ -21,6 +21,7 @@ import { cutToSize } from './file-truncate.js';
 import { type OrphanRecovery, recoverOrphans } from './inode-life.js';
 import { Namespace } from './namespace-volume.js';
 import { checkOffline, hasOfflineMark, setOfflineMark } from './offline.js';
+import { Quota } from '../quota/index.js';
 import { systemRandom } from './random.js';
 import { recoverJournals, settleSlots } from './recovery.js';
 import { replayedView } from './replay-overlay.js';
@@ -60,6 +61,8 @@ export interface Recovery {
 
 export class Volume {
   readonly names: Namespace;
+  /** Quota of users and groups, if the volume keeps any. */
+  readonly quota: Quota | undefined;
   /** Why changes are refused; undefined while the volume is writable. */
   readOnlyReason: LunfsError | undefined;
 
@@ -70,6 +73,8 @@ export class Volume {
     private readonly writer: Writer | undefined,
   ) {
     this.names = new Namespace(ctx);
+    // Nobody else has the volume, so all local quota files may be read and recovered.
+    if (ctx.sys.quota.length > 0) this.quota = new Quota(ctx, Array.from({ length: ctx.geo.maxSlots }, (_, slot) => slot));
   }
 
   get geo(): Geometry {
@@ -125,6 +130,7 @@ export class Volume {
     const blocks = recovered.reduce((sum, r) => sum + r.blocks, 0);
     volume = new Volume(device, ctx, { slots: recovered.map((r) => r.slot), blocks }, { journal, journalInode, slotMap, locks });
     await settleSlots(ctx);
+    await volume.quota?.start(options.timers ?? systemTimers);
     const slots = Array.from({ length: geo.maxSlots }, (_, i) => i);
     const orphans = await recoverOrphans(ctx, slots, (blkno) => cutToSize(ctx, blkno), volume.names.inodes);
     return Object.assign(volume, { recovery: { ...volume.recovery, orphans } });
@@ -136,7 +142,10 @@ export class Volume {
    */
   async sync(): Promise<void> {
     if (this.writer === undefined) return;
-    if (this.readOnlyReason === undefined) await flushAllTimes(this.ctx);
+    if (this.readOnlyReason === undefined) {
+      await flushAllTimes(this.ctx);
+      await this.quota?.sync();
+    }
     await this.ctx.engine.log.commit({ barrier: true });
   }
 
@@ -148,11 +157,13 @@ export class Volume {
     const { writer, ctx, device } = this;
     if (writer === undefined) return;
     if (this.readOnlyReason !== undefined) {
+      this.quota?.stop();
       if (writer.journal.aborted === undefined) await writer.journal.commit({ barrier: true });
       return;
     }
     await flushAllTimes(ctx);
     await this.names.inodes.forgetAll();
+    await this.quota?.close();
     await closeLocalAlloc(ctx);
     await flushTruncateLog(ctx);
     await writer.journal.flush();
