@@ -21,16 +21,18 @@ afterAll(() => cleanup.run());
 
 /** What the node's listing of a tree says, one line per path. */
 function listing(tree: ReadonlyMap<string, Found>): string[] {
-  return [...tree].map(([name, { kind, links, target, content }]) => {
-    const what = kind === 'symlink' ? target : kind === 'file' ? `${content.length} ${createHash('sha256').update(content).digest('hex')}` : '';
-    return `${name}|${kind}|${links}|${what}`;
+  return [...tree].map(([name, { kind, links, target, content, attributes: { mode, uid, gid, rdev } }]) => {
+    const device = `${((rdev >> 8) & 0xfff).toString(16)} ${((rdev & 0xff) | ((rdev >> 12) & 0xfff00)).toString(16)}`;
+    const what = kind === 'symlink' ? target : kind === 'file' ? `${content.length} ${createHash('sha256').update(content).digest('hex')}` : kind === 'device' ? device : '';
+    return `${name}|${kind}|${links}|${mode.toString(8)} ${uid} ${gid}|${what}`;
   }).sort();
 }
 
 /** The same of a directory, in the node. */
 const LIST = `find . -mindepth 0 | while IFS= read -r f; do
-  n=\${f#.}; n=\${n#/}; l=$(stat -c %h "$f")
-  if [ -L "$f" ]; then echo "$n|symlink|$l|$(readlink "$f")"; elif [ -d "$f" ]; then echo "$n|directory|$l|"; else s=$(sha256sum < "$f"); echo "$n|file|$l|$(stat -c %s "$f") \${s%% *}"; fi
+  n=\${f#.}; n=\${n#/}; l=$(stat -c %h "$f"); a=$(stat -c '%a %u %g' "$f")
+  if [ -L "$f" ]; then echo "$n|symlink|$l|$a|$(readlink "$f")"; elif [ -d "$f" ]; then echo "$n|directory|$l|$a|"
+  elif [ -c "$f" ]; then echo "$n|device|$l|$a|$(stat -c '%t %T' "$f")"; else s=$(sha256sum < "$f"); echo "$n|file|$l|$a|$(stat -c %s "$f") \${s%% *}"; fi
 done`;
 
 test('a kernel node recovers what a power failure left of our volumes', { timeout: 560_000 }, async () => {
@@ -38,8 +40,8 @@ test('a kernel node recovers what a power failure left of our volumes', { timeou
   const random = new Random(start);
   const directory = tempDir(cleanup, 'crash');
   const images: { name: string; file: string; want: string[] }[] = [];
-  const add = async (name: string, recorded: Recorded, ordered: boolean): Promise<void> => {
-    const { recording } = recorded;
+  const add = async (name: string, recorded: readonly Recorded[], ordered: boolean): Promise<void> => {
+    const [{ recording }] = recorded;
     const point = Math.floor(recording.log.length * (0.3 + 0.65 * random.float()));
     const lost = [...reorderedImages(recording, random, { select: (p) => p === point })];
     const kept = ordered ? [...prefixImages(recording, (p) => Math.abs(p - point) < 8)].slice(0, 1) : [];
@@ -53,9 +55,9 @@ test('a kernel node recovers what a power failure left of our volumes', { timeou
   for (const [i, spec] of CRASH_VOLUMES.filter(({ mkfs }) => mkfs.mount === 'local').entries()) {
     const geometry = { blockSize: spec.mkfs.blockSize!, clusterSize: spec.mkfs.clusterSize! };
     const script = SCRIPTS[(start + i) % SCRIPTS.length];
-    await add(`${spec.name} ${script.name}`, await record(spec, script.steps(geometry), start), true);
+    await add(`${spec.name} ${script.name}`, [await record(spec, script.steps(geometry), start)], true);
     const steps = [...playground(), ...randomSteps(random.fork(), 130, { reach: 6 * geometry.clusterSize, clusterSize: geometry.clusterSize })];
-    await add(`${spec.name} random steps`, await record(spec, steps, start), false);
+    await add(`${spec.name} random steps`, [await record(spec, steps, start)], false);
   }
 
   const node = await KernelNode.start(cleanup, { disks: images.map(({ file }) => file) });

@@ -11,6 +11,12 @@ export function checkLinks(c: Checker, sys: SystemFiles): void {
   else if (inodes.type(root) !== MODE.DIR) findings.error('ROOT_NOTDIR', `the root ${geo.rootBlkno} is no directory`, geo.rootBlkno);
   for (const blkno of sys.orphanDir) if (inodes.liveRow(blkno) < 0) findings.error('ORPHAN_DIR_MISSING', `orphan directory ${blkno} is no live inode`, blkno);
 
+  // An orphan directory counts the directories in it (Linux 6.1 fs/ocfs2/namei.c:ocfs2_orphan_add), whose ".." stays what it was.
+  const orphaned = new Map<number, number>();
+  for (const row of inodes.liveRows()) {
+    const dir = inodes.isDirectory(row) ? sys.orphanDir[inodes.orphanDir(row)] : undefined;
+    if (dir !== undefined) orphaned.set(dir, (orphaned.get(dir) ?? 0) + 1);
+  }
   const connected = new Connected(inodes, [root, systemDir]);
   for (const row of inodes.liveRows()) {
     const isRoot = row === root || row === systemDir;
@@ -19,7 +25,7 @@ export function checkLinks(c: Checker, sys: SystemFiles): void {
     if (orphanSlot >= 0 || flagged) checkOrphan(c, row, orphanSlot, flagged);
     if (inodes.isDirectory(row) && !isRoot && orphanSlot < 0) checkParent(c, row, connected);
     if (inodes.isSystem(row) && !inodes.isDirectory(row)) continue;
-    const counted = inodes.entries(row), links = inodes.links(row);
+    const counted = inodes.entries(row) + (orphaned.get(inodes.blkno(row)) ?? 0), links = inodes.links(row);
     // The orphan's own "." still counts it; its removed entry does not. Linux sets nlink 0 for both kinds.
     const want = orphanSlot >= 0 ? 0 : counted;
     if (orphanSlot < 0 && counted === 0) findings.error('INODE_NOT_CONNECTED', `inode ${inodes.blkno(row)} is live but in no directory`, inodes.blkno(row));

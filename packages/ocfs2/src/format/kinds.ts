@@ -14,6 +14,8 @@ import {
 
 export interface BlockKind {
   readonly name: string;
+  /** A weaker kind that every block of this kind is, too. */
+  readonly implies?: BlockKind;
   /** Byte of the 8 check bytes, -1 when the kind carries none. */
   checkAt(geo: Geometry): number;
   /** Throws a CorruptionError that names block, structure and field. */
@@ -31,9 +33,20 @@ export function validateExtentList(block: Block, list: ExtentList, structure: st
   if (list.nextFree > list.count) throw badField(block, structure, 'l_next_free_rec', list.nextFree, `exceeds l_count ${list.count}`);
 }
 
+/** A dinode block that may be freed (VALID clear): of an inode known by its number only, and for scans of suballocators. */
+export const DINODE_ANY: BlockKind = {
+  name: 'dinode (any state)',
+  checkAt: () => 0x80,
+  validate(block) {
+    want(block, 'dinode', 'i_signature', Dinode.at(block).signature, SIG.dinode);
+    want(block, 'dinode', 'i_blkno', Dinode.at(block).blkno, block.blkno);
+  },
+};
+
 /** An inode. (Linux 6.1 fs/ocfs2/inode.c:ocfs2_validate_inode_block, ocfs2_filecheck.) Freed dinodes are rejected. */
 export const DINODE: BlockKind = {
   name: 'dinode',
+  implies: DINODE_ANY,
   checkAt: () => 0x80,
   validate(block, geo) {
     const di = Dinode.at(block);
@@ -42,16 +55,6 @@ export const DINODE: BlockKind = {
     want(block, 'dinode', 'i_fs_generation', di.fsGeneration, geo.fsGeneration);
     if (!(di.flags & FL.VALID)) throw badField(block, 'dinode', 'i_flags', di.flags, 'says the inode is not in use');
     validateDinodeBody(block, geo);
-  },
-};
-
-/** A dinode block that may be freed (VALID clear): for suballocator scans and orphan recovery. */
-export const DINODE_ANY: BlockKind = {
-  name: 'dinode (any state)',
-  checkAt: () => 0x80,
-  validate(block) {
-    want(block, 'dinode', 'i_signature', Dinode.at(block).signature, SIG.dinode);
-    want(block, 'dinode', 'i_blkno', Dinode.at(block).blkno, block.blkno);
   },
 };
 

@@ -52,7 +52,7 @@ export class BlockCache {
   get(blkno: number, kind: BlockKind, owner: string): CacheEntry | undefined {
     const entry = this.#entries.get(blkno);
     if (entry === undefined || entry.owner !== owner) return undefined;
-    if (entry.kind !== kind) {
+    if (entry.kind !== kind && entry.kind.implies !== kind) {
       kind.validate(entry.block, this.geo);
       if (!entry.dirty) {
         const again = new CacheEntry(entry.block, kind, owner);

@@ -2,7 +2,8 @@
 import { UsageError } from '@lunfs/device';
 import { DYN, FL, MODE, S_IFMT } from '../format/constants.js';
 import type { Geometry } from '../format/geometry.js';
-import type { DinodeView } from '../format/structs.js';
+import { DINODE_ANY } from '../format/kinds.js';
+import { Dinode, type DinodeView } from '../format/structs.js';
 import type { FsContext, InodeRef } from '../context.js';
 import type { LockLevel } from '../locking/levels.js';
 import type { Op, Timestamp } from '../txn/index.js';
@@ -80,13 +81,19 @@ export function attributesOf(geo: Geometry, { blkno, di }: InodeRef): Attributes
   };
 }
 
+/** Lock and read an inode that somebody knew once; undefined if it has been wiped since, here or by another node. That is no corruption: no name led here. */
+export function knownInode(op: Op, ctx: FsContext, blkno: number, level: LockLevel): InodeRef | undefined {
+  const lock = ctx.metaLock(op, blkno, level);
+  return Dinode.at(op.read(lock, blkno, DINODE_ANY)).flags & FL.VALID ? ctx.inode(op, blkno, level) : undefined;
+}
+
 /** Lock and read an inode that a caller knows by number. Throws STALE if it is gone, or another by now, or a system file. */
 export function liveInode(op: Op, ctx: FsContext, blkno: number, level: LockLevel, generation?: number): InodeRef {
-  const ref = ctx.inode(op, blkno, level);
-  const { di } = ref;
+  const ref = knownInode(op, ctx, blkno, level);
+  const di = ref?.di;
   // mkfs.ocfs2 marks the root directory as a system file too.
-  const system = di.flags & FL.SYSTEM && blkno !== ctx.geo.rootBlkno;
-  if (!(di.flags & FL.VALID) || system || (generation !== undefined && di.generation !== generation)) {
+  const system = di !== undefined && (di.flags & FL.SYSTEM) !== 0 && blkno !== ctx.geo.rootBlkno;
+  if (ref === undefined || system || (generation !== undefined && ref.di.generation !== generation)) {
     throw new UsageError('STALE', 'ESTALE', `${ctx.geo.device}: inode ${blkno} is no longer the file it was`, { device: ctx.geo.device, block: blkno });
   }
   return ref;

@@ -15,7 +15,7 @@ import { dirShrinkIndex } from '../dir/index.js';
 import { dinodeTree, lookup, removeRange, treeEnd } from '../extents/index.js';
 import { EX, PR, RANK, lockName } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
-import { isFastSymlink, linkCount } from './attributes.js';
+import { isFastSymlink, knownInode, linkCount } from './attributes.js';
 import { guardWipe } from './feature-guard.js';
 import { foldLateTimes } from './file-state.js';
 import { dioOrphanRemove, listOrphans, orphanRemove } from './orphans.js';
@@ -79,7 +79,7 @@ export class InodeTable {
   async wipeUnused(blkno: number): Promise<void> {
     if (this.has(blkno)) return;
     try {
-      const look = (op: Op) => isOrphaned(this.ctx.inode(op, blkno, PR));
+      const look = (op: Op) => isOrphaned(knownInode(op, this.ctx, blkno, PR));
       if (this.ctx.engine.readNow('forget', look) ?? (await this.ctx.engine.read('forget', look))) await wipeInode(this.ctx, blkno, this);
     } catch (error) {
       // The engine has dealt with the error; the name is gone whatever becomes of the space.
@@ -93,8 +93,8 @@ function openLock(ctx: FsContext, blkno: number): string | undefined {
   return ctx.geo.local ? undefined : lockName('O', blkno, 0);
 }
 
-function isOrphaned({ di }: InodeRef): boolean {
-  return (di.flags & FL.VALID) !== 0 && (di.flags & FL.ORPHANED) !== 0 && linkCount(di) === 0;
+function isOrphaned(inode: InodeRef | undefined): inode is InodeRef {
+  return inode !== undefined && (inode.di.flags & FL.ORPHANED) !== 0 && linkCount(inode.di) === 0;
 }
 
 /**
@@ -117,7 +117,8 @@ export async function wipeInode(ctx: FsContext, blkno: number, table?: InodeTabl
 
 function wipeStep(op: Op, ctx: FsContext, blkno: number): 'kept' | 'more' | 'gone' {
   if (!ctx.geo.local) op.lock(lockName('Y', 0, 0), PR, RANK.nfsSync);
-  const look = ctx.inode(op, blkno, EX);
+  const look = knownInode(op, ctx, blkno, EX);
+  if (look === undefined) return 'gone';
   if (!isOrphaned(look) || look.di.flags & (FL.SYSTEM | FL.DIO_ORPHANED)) return 'kept';
   if (look.di.dtime !== 0) throw badField(look.block, 'dinode', 'i_dtime', look.di.dtime, 'is set on an inode in use');
   guardWipe(ctx, look);

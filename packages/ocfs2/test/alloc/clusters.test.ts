@@ -7,6 +7,7 @@ import { backupBlocks, BACKUP_SUPER_OFFSETS, bits, clusterToGroup, GROUP_BITMAP,
 import { EX } from '../../src/locking/levels.js';
 import { seed } from '../../../../test/support/temp.js';
 import { openTestContext, type TestContextOptions } from '../support/context.js';
+import { variants } from '../support/locks.js';
 import { expectFsckClean, GEOMETRIES, makeVolume, type NamedVolume } from '../support/volume.js';
 import { checkAllocators } from './support.js';
 
@@ -69,7 +70,7 @@ const VARIANTS: readonly (NamedVolume & Pick<TestContextOptions, 'journal' | 'ho
   { ...GEOMETRIES[1], name: '4K/4K metaecc, journal, hostile locks', journal: true, hostile: true },
 ];
 
-describe.each(VARIANTS)('clusters, $name', ({ journal, hostile, ...spec }) => {
+describe.each(variants(VARIANTS))('clusters, $name', ({ journal, hostile, ...spec }) => {
   test('random claims and frees agree with a set, keep every sum and leave nothing behind', async () => {
     const template = await makeVolume(spec);
     await fc.assert(fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 60 }), fc.boolean(), async (steps, smallCache) => {

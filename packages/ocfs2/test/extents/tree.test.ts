@@ -8,6 +8,7 @@ import { type Op, WriteBackLog } from '../../src/txn/index.js';
 import { randomFrom, seed } from '../../../../test/support/temp.js';
 import { openTestContext } from '../support/context.js';
 import { makeFile } from '../support/files.js';
+import { variants } from '../support/locks.js';
 import { GEOMETRIES, debugfs, expectFsckClean, makeVolume } from '../support/volume.js';
 
 /** What a tree should hold: physical cluster and flags by position. */
@@ -66,7 +67,7 @@ function extentBlocksUsed(ctx: FsContext): Promise<number> {
   return ctx.engine.read('used', (op) => BitmapId1.at(ctx.inode(op, ctx.sys.extentAlloc[ctx.slot], PR).block).used);
 }
 
-describe.each(GEOMETRIES)('a tree of real clusters, $name', (spec) => {
+describe.each(variants(GEOMETRIES))('a tree of real clusters, $name', (spec) => {
   test('random inserts, flag changes and removals agree with a model and with fsck', async () => {
     const random = randomFrom(seed(`extents ${spec.name}`));
     const below = (n: number) => Math.floor(random() * n);

@@ -2,11 +2,12 @@
 import type { BlockDevice } from '@lunfs/device';
 import { FsContext } from '../../src/context.js';
 import { Journal, JournalInode } from '../../src/journal/index.js';
-import { EX, HostileDlm, LockManager } from '../../src/locking/index.js';
+import { EX, LockManager } from '../../src/locking/index.js';
 import { RawReader, readSystemFiles } from '../../src/inspect/index.js';
 import { BlockCache, type Clock, Engine, type LockTable, type Log, WriteBackLog } from '../../src/txn/index.js';
 import type { Geometry } from '../../src/format/index.js';
 import { randomFrom } from '../../../../test/support/temp.js';
+import { HOSTILE, hostileDlm } from './locks.js';
 
 /** Grants every lock at once: one node alone, one operation after the other. */
 export const FREE_LOCKS: LockTable = { tryHold: () => true, hold: async () => undefined, tryLock: async () => true, share: () => undefined, drop: () => undefined };
@@ -31,7 +32,7 @@ export interface TestContextOptions {
   /** Seed of `ctx.random`. */
   readonly seed?: number;
   readonly locks?: LockTable;
-  /** Run over a lock cache whose Dlm demands every lock back at once (seeded by `seed`); instead of `locks`. */
+  /** Run over a lock cache whose Dlm demands every lock back at once (seeded by `seed`); instead of `locks`. Default: `HOSTILE`. */
   readonly hostile?: boolean;
   /** Use the slot's journal; the volume must not need recovery. Its dinode is left clean. Instead of `log`. */
   readonly journal?: boolean;
@@ -43,7 +44,7 @@ export interface TestContextOptions {
 
 /** A context on a volume. Nothing is written to the device before `ctx.engine.log.commit()` or `flush()`. */
 export async function openTestContext(device: BlockDevice, options: TestContextOptions = {}): Promise<FsContext> {
-  const { slot = 0, seed = 1, log, cacheBlocks, hostile = false, journal = false } = options;
+  const { slot = 0, seed = 1, log, cacheBlocks, hostile = HOSTILE && options.locks === undefined, journal = false } = options;
   const reader = await RawReader.open(device);
   const { geo } = reader;
   const sys = await readSystemFiles(reader);
@@ -59,14 +60,9 @@ export async function openTestContext(device: BlockDevice, options: TestContextO
 
 /** A lock cache over a HostileDlm that fails the test when a lock that went left something behind in the cache. */
 export function hostileLocks(cache: BlockCache, log: Log, seed: number): LockManager {
-  const random = randomFrom(seed);
-  const dlm = new HostileDlm({
-    random,
-    defer: (fn) => (random() < 0.8 ? queueMicrotask(fn) : void setImmediate(fn)),
-    onTaken: (name, level) => {
-      const kept = cache.ownedBy(name).filter((entry) => level === EX || entry.dirty);
-      if (kept.length > 0) throw new Error(`lock ${name} was given up to level ${level}, but block ${kept[0].block.blkno} is still cached`);
-    },
+  const dlm = hostileDlm(randomFrom(seed), (name, level) => {
+    const kept = cache.ownedBy(name).filter((entry) => level === EX || entry.dirty);
+    if (kept.length > 0) throw new Error(`lock ${name} was given up to level ${level}, but block ${kept[0].block.blkno} is still cached`);
   });
   return new LockManager({
     dlm,

@@ -11,6 +11,7 @@ const rename = (path: string, to: string): Step => ({ do: 'rename', path, to });
 const write = (path: string, at: number | 'append', length: number): Step => ({ do: 'write', path, at, length });
 const truncate = (path: string, size: number): Step => ({ do: 'truncate', path, size });
 const fsync = (path: string): Step => ({ do: 'fsync', path });
+const change = (path: string, what: (Step & { do: 'change' })['change']): Step => ({ do: 'change', path, change: what });
 const times = (n: number, step: (i: number) => Step | Step[]): Step[] => Array.from({ length: n }, (_, i) => step(i)).flat();
 
 export interface NamedScript {
@@ -38,6 +39,17 @@ export const SCRIPTS: readonly NamedScript[] = [
       create('o'), write('o', 0, 9000), rename('g', 'o'), tick, mkdir('k'), mkdir('k/m'), rename('d/e', 'k/m'), fsync('o'), rename('d', 'k/n'), rename('k/n', 'n'), ack,
       { do: 'open', path: 'o', as: 'o' }, unlink('o'), write('#o', 'append', 20_000), tick, create('p'), rename('p', 'q'), sync, { do: 'close', as: 'o' },
       unlink('long'), rename('l', 'q'), rmdir('k/m'), rmdir('k'), tick, unlink('q'), rmdir('n'), rmdir('lost+found'), sync, unlink('g'),
+    ],
+  },
+  {
+    // What stat shows, of every kind of file: created with it, changed, and changed again under other operations.
+    name: 'attributes',
+    steps: ({ clusterSize: c }) => [
+      { do: 'mknod', path: 'dev', rdev: 0x103 }, create('f'), change('f', { mode: 0o600 }), fsync('f'), change('dev', { uid: 7, gid: 8 }), ack, mkdir('d'), change('d', { mode: 0o1777, gid: 5 }),
+      write('f', 0, 300), change('f', { atime: { sec: 1_234_567, nsec: 89 } }), tick, { do: 'symlink', path: 'l', target: 'f' }, change('l', { uid: 9 }), write('f', c, 2 * c), change('f', { uid: 70_000, gid: 0xfffffffe, mode: 0o711 }),
+      { do: 'link', path: 'f', to: 'd/f' }, fsync('f'), change('d/f', { atime: { sec: 2_000_000_000, nsec: 0 } }), truncate('f', 10), tick, rename('dev', 'd/dev'), change('d/dev', { mode: 0o666 }), sync,
+      { do: 'open', path: 'f', as: 'f' }, unlink('f'), unlink('d/f'), change('#f', { mode: 0o444, uid: 1 }), write('#f', 'append', 5000), { do: 'mknod', path: 'd/n', rdev: 0 }, rename('d/n', 'd/dev'), tick,
+      ...times(12, (i) => change(i % 2 ? 'd' : 'd/dev', { mode: 0o700 + i, uid: i })), ack, { do: 'close', as: 'f' }, unlink('d/dev'), rmdir('d'), sync, unlink('l'),
     ],
   },
   {
@@ -136,11 +148,13 @@ export function randomSteps(random: Random, count: number, { reach, clusterSize:
   const at = () => random.pick([random.int(reach), random.int(Math.ceil(reach / c)) * c, random.int(Math.ceil(reach / 512)) * 512, random.int(400), 0]);
   const length = () => 1 + random.pick([random.int(300), random.int(3 * Math.min(c, 65536)), c - 1, 511]);
   const kinds: readonly [number, () => Step][] = [
-    [9, () => create(file())], [3, () => mkdir(directory())], [1, () => ({ do: 'symlink', path: file(), target: 't/'.repeat(1 + random.int(random.chance(0.3) ? 1990 : 20)) })],
+    [8, () => create(file())], [1, () => ({ do: 'mknod', path: file(), rdev: random.int(1 << 20) })], [3, () => mkdir(directory())], [1, () => ({ do: 'symlink', path: file(), target: 't/'.repeat(1 + random.int(random.chance(0.3) ? 1990 : 20)) })],
     [2, () => ({ do: 'link', path: data(), to: file() })], [4, () => unlink(any())], [1, () => rmdir(any())],
     [5, () => ({ do: 'rename', path: any(), to: any(), noReplace: random.chance(0.2) })],
     [12, () => write(data(), random.chance(0.3) ? 'append' : at(), length())], [4, () => truncate(data(), at())],
     [5, () => ({ do: random.pick(['reserve', 'punch', 'zero'] as const), path: data(), at: at(), length: length(), keep: random.chance(0.4) })],
+    [3, () => change(random.chance(0.2) ? any() : data(), random.pick([{ mode: random.int(0o1000) }, { uid: random.int(2 ** 32), gid: random.int(2 ** 32) }]))],
+    [1, () => change(data(), { atime: { sec: random.int(2 ** 34), nsec: random.int(1e9) } })],
     [1, () => ({ do: 'open', path: any(), as: `${under}${random.int(4)}` })], [1, () => ({ do: 'close', as: `${under}${random.int(4)}` })],
   ];
   const total = kinds.reduce((sum, [weight]) => sum + weight, 0);

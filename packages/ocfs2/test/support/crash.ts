@@ -15,7 +15,7 @@ import { type MkfsOptions, formatVolume } from '../../src/mkfs/index.js';
 import type { Clock } from '../../src/txn/index.js';
 import { type MountOptions, Volume } from '../../src/volume/index.js';
 import type { Node } from '../volume/tree-model.js';
-import { type Found, Posix, type Snapshot, type Step, readTree } from './posix.js';
+import { type Found, Posix, type Snapshot, type Step, readTree, wrongAttributes } from './posix.js';
 import { TestTimers } from './tiny.js';
 
 const MIB = 2 ** 20;
@@ -97,10 +97,58 @@ export interface Recorded {
   readonly script: readonly Step[];
   /** After each step; the first before any. */
   readonly states: readonly Snapshot[];
+  /** Of several scripts that ran at once: the directory this one had to itself, and its name in the marks. */
+  readonly lane?: string;
+}
+
+interface RecordOptions {
+  /** Requests take their time. Default true. */
+  readonly slow?: boolean;
+  readonly dlm?: Dlm;
 }
 
 /** Run a script on a fresh volume to its unmount, and record every request. */
-export async function record(spec: CrashVolume, script: readonly Step[], seed: number, options: { slow?: boolean; dlm?: Dlm } = {}): Promise<Recorded> {
+export async function record(spec: CrashVolume, script: readonly Step[], seed: number, options: RecordOptions = {}): Promise<Recorded> {
+  const { recording, posix, end } = await begin(spec, seed, options);
+  const states = [posix.snapshot()];
+  for (const [i, step] of script.entries()) {
+    recording.mark(`begin ${i + 1}`);
+    const promise = await posix.run(step, i + 1);
+    states.push(posix.snapshot());
+    if (promise !== undefined) recording.mark(`${promise} ${i + 1}`);
+  }
+  await end();
+  recording.mark(`durable ${script.length}`);
+  return { recording, script, states };
+}
+
+/**
+ * Run scripts at once, each in a directory of its own: they share allocators, journal and every commit. Whatever had
+ * ended when one of them was promised something was promised to all, and an image must show each of them a state it allows.
+ */
+export async function recordTogether(spec: CrashVolume, scripts: readonly { readonly lane: string; readonly script: readonly Step[] }[], seed: number, options: RecordOptions = {}): Promise<Recorded[]> {
+  const { recording, posix, end } = await begin(spec, seed, options);
+  for (const { lane } of scripts) await posix.run({ do: 'mkdir', path: lane }, 0);
+  await posix.run({ do: 'sync' }, 0);
+  const lanes = scripts.map(({ lane, script }) => ({ recording, lane, script, states: [posix.snapshot(lane)] }));
+  for (const { lane } of lanes) recording.mark(`durable 0 ${lane}`);
+  await Promise.all(lanes.map(async ({ lane, script, states }) => {
+    for (const [i, step] of script.entries()) {
+      recording.mark(`begin ${i + 1} ${lane}`);
+      const before = lanes.map((other) => other.states.length - 1);
+      const promise = await posix.run(step, i + 1);
+      states.push(posix.snapshot(lane));
+      if (promise === undefined) continue;
+      for (const [k, other] of lanes.entries()) recording.mark(`${promise} ${other.lane === lane ? i + 1 : before[k]} ${other.lane}`);
+    }
+  }));
+  await end();
+  for (const { lane, script } of lanes) recording.mark(`durable ${script.length} ${lane}`);
+  return lanes;
+}
+
+/** A fresh volume, mounted over a recording device, and its model. */
+async function begin(spec: CrashVolume, seed: number, options: RecordOptions): Promise<{ recording: RecordingDevice; posix: Posix; end: () => Promise<void> }> {
   const base = await poisonedVolume(spec);
   const recording = new RecordingDevice(base);
   // Below the recording, which wants a memory device to begin with.
@@ -118,37 +166,29 @@ export async function record(spec: CrashVolume, script: readonly Step[], seed: n
     };
     fire();
   });
-  const states = [posix.snapshot()];
-  for (const [i, step] of script.entries()) {
-    recording.mark(`begin ${i + 1}`);
-    const promise = await posix.run(step, i + 1);
-    states.push(posix.snapshot());
-    if (promise !== undefined) recording.mark(`${promise} ${i + 1}`);
-  }
-  await volume.unmount();
-  recording.mark(`durable ${script.length}`);
-  return { recording, script, states };
+  return { recording, posix, end: () => volume.unmount() };
 }
 
 /** Steps between which an image of these marks must show a state. `ordered`: the device lost nothing it had been given. */
-function bounds(marks: readonly string[], ordered: boolean): { first: number; last: number } {
-  let first = 0, last = 0;
+function bounds(marks: readonly string[], ordered: boolean, lane: string | undefined): { first: number; last: number } | undefined {
+  let first: number | undefined = lane === undefined ? 0 : undefined, last = 0;
   for (const mark of marks) {
-    const [what, n] = mark.split(' ');
+    const [what, n, of] = mark.split(' ');
+    if (of !== lane) continue;
     if (what === 'begin') last = Number(n);
-    else if (what === 'durable' || (ordered && what === 'logged')) first = Number(n);
+    else if (what === 'durable' || (ordered && what === 'logged')) first = Math.max(first ?? 0, Number(n));
   }
-  return { first, last };
+  return first === undefined ? undefined : { first, last };
 }
 
 /** Codes of findings that a recovered volume may have. */
 export const MAY_BE_LEFT: readonly string[] = ['INODE_SPARSE_SIZE', 'LOSTFOUND_MISSING'];
 
-/** Recover an image (its device is changed) and check all there is to check; the volume is clean and unmounted after it. */
-export async function checkImage(recorded: Recorded, image: CrashImage, dlm?: Dlm): Promise<Map<string, Found>> {
+/** Recover an image (its device is changed) and check all there is to check; the volume is clean and unmounted after it. `recorded`: all that ran on it. */
+export async function checkImage(recorded: readonly Recorded[], image: CrashImage, dlm?: Dlm): Promise<Map<string, Found>> {
   const volume = await Volume.mount(image.device, quietMount(image.seed ?? 1, { dlm }));
   const tree = await readTree(volume);
-  expectAllowed(recorded, tree, image);
+  for (const one of recorded) expectAllowed(one, tree, image);
   if (volume.recovery.orphans!.errors.length > 0) throw volume.recovery.orphans!.errors[0];
   await volume.unmount();
   // Clusters reserved beyond the size are legal, and so is what a truncate was cut off from freeing (Linux leaves it too).
@@ -158,27 +198,32 @@ export async function checkImage(recorded: Recorded, image: CrashImage, dlm?: Dl
 }
 
 /** Throws unless a recovered tree is allowed by the script after a crash at an image's marks. */
-export function expectAllowed({ states, script }: Pick<Recorded, 'states' | 'script'>, tree: ReadonlyMap<string, Found>, image: Pick<CrashImage, 'marks' | 'seed'>): void {
-  const { first, last } = bounds(image.marks, image.seed === undefined);
+export function expectAllowed({ states, script, lane }: Pick<Recorded, 'states' | 'script' | 'lane'>, whole: ReadonlyMap<string, Found>, image: Pick<CrashImage, 'marks' | 'seed'>): void {
+  const range = bounds(image.marks, image.seed === undefined, lane);
+  if (range === undefined) return; // before the scripts began
+  const { first, last } = range;
+  const tree = lane === undefined ? whole : new Map([...whole].filter(([path]) => path === lane || path.startsWith(`${lane}/`)));
   const why: string[] = [];
   for (let k = first; k <= last; k++) {
     const reason = mismatch(states, script, tree, k, last);
     if (reason === undefined) return;
     why.push(`not as after step ${k}${k > 0 ? ` (${JSON.stringify(script[k - 1])})` : ''}: ${reason}`);
   }
-  throw new Error(why.slice(0, 12).join('\n'));
+  throw new Error([...(lane === undefined ? [] : [`in ${lane}:`]), ...why.slice(0, 12)].join('\n'));
 }
 
 /** Why the tree is not what step `k` left, with data up to step `last`; undefined if it is. */
 function mismatch(states: readonly Snapshot[], script: readonly Step[], tree: ReadonlyMap<string, Found>, k: number, last: number): string | undefined {
   const state = states[k];
   for (const path of tree.keys()) if (!state.has(path)) return `"${path}" is there`;
-  for (const [path, { node, links }] of state) {
+  for (const [path, { node, links, attributes }] of state) {
     const found = tree.get(path);
     if (found === undefined) return `"${path}" is missing`;
     if (found.ino !== node.blkno) return `"${path}" is inode ${found.ino}, not ${node.blkno}`;
     if (found.kind !== node.kind || found.target !== node.target) return `"${path}" is a ${found.kind} to "${found.target}"`;
     if (found.links !== links) return `"${path}" has ${found.links} links, not ${links}`;
+    const wrong = wrongAttributes(found.attributes, attributes);
+    if (wrong !== undefined) return `"${path}": ${wrong}`;
     if (node.kind !== 'file') continue;
     const reason = wrongContent(states, script, node, found.content, k, last);
     if (reason !== undefined) return `"${path}": ${reason}`;

@@ -5,15 +5,18 @@
 import { LunfsError } from '@lunfs/device';
 import { flushTruncateLog } from '../../src/alloc/index.js';
 import { MODE, S_IFMT } from '../../src/format/index.js';
-import { type Volume, fallocate, flushTimes, readFile, truncateFile, writeFile } from '../../src/volume/index.js';
-import { DIR, FILE, bytes, symlink, text } from '../volume/support.js';
-import { Node, TreeModel } from '../volume/tree-model.js';
+import { type AttributeChange, type Volume, fallocate, flushTimes, readFile, truncateFile, writeFile } from '../../src/volume/index.js';
+import { DIR, FILE, bytes, device, symlink, text } from '../volume/support.js';
+import { Node, type NodeAttributes, TreeModel } from '../volume/tree-model.js';
 
 /** Paths have no leading slash. Where a file is meant, `#NAME` is the file that `open` gave this name. */
 export type Step =
   | { readonly do: 'create' | 'mkdir' | 'unlink' | 'rmdir'; readonly path: string }
   | { readonly do: 'symlink'; readonly path: string; readonly target: string }
+  | { readonly do: 'mknod'; readonly path: string; readonly rdev: number }
   | { readonly do: 'link'; readonly path: string; readonly to: string }
+  /** chmod, chown, utimes. */
+  | { readonly do: 'change'; readonly path: string; readonly change: Pick<AttributeChange, 'mode' | 'uid' | 'gid'> & { readonly atime?: { readonly sec: number; readonly nsec: number } } }
   | { readonly do: 'rename'; readonly path: string; readonly to: string; readonly noReplace?: boolean }
   | { readonly do: 'write'; readonly path: string; readonly at: number | 'append'; readonly length: number }
   | { readonly do: 'truncate'; readonly path: string; readonly size: number }
@@ -31,6 +34,7 @@ export type Step =
 export interface Entry {
   readonly node: Node;
   readonly links: number;
+  readonly attributes: NodeAttributes;
   readonly content: Uint8Array;
 }
 
@@ -50,6 +54,7 @@ export interface Found {
   readonly kind: Node['kind'];
   readonly links: number;
   readonly target: string;
+  readonly attributes: Required<NodeAttributes>;
   readonly content: Uint8Array;
 }
 
@@ -57,12 +62,13 @@ export interface Found {
 export async function readTree(volume: Volume): Promise<Map<string, Found>> {
   const out = new Map<string, Found>();
   const visit = async (ino: number, path: string): Promise<void> => {
-    const { mode, links, size } = await volume.names.attributes(ino);
+    const { mode, links, size, uid, gid, rdev, atime } = await volume.names.attributes(ino);
     const type = mode & S_IFMT;
-    const kind = type === MODE.DIR ? 'directory' : type === MODE.LNK ? 'symlink' : 'file';
+    const kind = type === MODE.DIR ? 'directory' : type === MODE.LNK ? 'symlink' : type === MODE.REG ? 'file' : 'device';
     const content = new Uint8Array(kind === 'file' ? size : 0);
     if (kind === 'file' && (await readFile(volume.ctx, ino, 0, content)) !== size) throw new Error(`${path}: fewer bytes than its size of ${size}`);
-    out.set(path, { ino, kind, links, target: kind === 'symlink' ? text(await volume.names.readlink(ino)) : '', content });
+    const attributes = { mode: mode & 0o7777, uid, gid, rdev, atime: atime.sec };
+    out.set(path, { ino, kind, links, attributes, target: kind === 'symlink' ? text(await volume.names.readlink(ino)) : '', content });
     if (kind !== 'directory') return;
     for (let position = 0, end = false; !end; ) {
       const part = await volume.names.readdir(ino, position);
@@ -95,11 +101,12 @@ export class Posix {
       if (path === '') {
         model.root.blkno = found.ino;
         model.root.links = found.links;
+        model.root.attributes = { ...found.attributes, atime: undefined };
         continue;
       }
       const node = known.get(found.ino) ?? new Node(found.kind, found.target);
       known.set(found.ino, node);
-      Object.assign(node, { blkno: found.ino, links: found.links, content: found.content });
+      Object.assign(node, { blkno: found.ino, links: found.links, content: found.content, attributes: { ...found.attributes, atime: undefined } });
       const [dir, name] = posix.#place(path)!;
       dir.children.set(name, node);
       if (node.isDirectory) node.parent = dir;
@@ -107,14 +114,15 @@ export class Posix {
     return posix;
   }
 
-  /** Everything there is, now. */
-  snapshot(): Snapshot {
+  /** Everything there is, now; with `under`, what is below that directory of the root, and itself. */
+  snapshot(under?: string): Snapshot {
     const out = new Map<string, Entry>();
     const visit = (node: Node, path: string): void => {
-      out.set(path, { node, links: node.links, content: node.content });
+      out.set(path, { node, links: node.links, attributes: node.attributes, content: node.content });
       for (const [name, child] of node.children) visit(child, path === '' ? name : `${path}/${name}`);
     };
-    visit(this.model.root, '');
+    if (under === undefined) visit(this.model.root, '');
+    else visit(this.model.root.children.get(under)!, under);
     return out;
   }
 
@@ -148,11 +156,12 @@ export class Posix {
   async #change(step: Exclude<Step, { do: 'sync' | 'checkpoint' | 'ack' | 'fsync' }>, number: number): Promise<void> {
     const { model } = this, { names, ctx } = this.volume;
     switch (step.do) {
-      case 'create': case 'mkdir': case 'symlink': {
+      case 'create': case 'mkdir': case 'symlink': case 'mknod': {
         const place = this.#place(step.path);
         if (place === undefined) return;
-        const node = step.do === 'symlink' ? new Node('symlink', step.target) : new Node(step.do === 'mkdir' ? 'directory' : 'file');
-        const spec = step.do === 'symlink' ? symlink(step.target) : step.do === 'mkdir' ? DIR : FILE;
+        const [node, spec] = step.do === 'symlink' ? [new Node('symlink', step.target), symlink(step.target)]
+          : step.do === 'mknod' ? [new Node('device', '', step.rdev), device(step.rdev)]
+          : step.do === 'mkdir' ? [new Node('directory'), DIR] : [new Node('file'), FILE];
         return this.#both(async () => {
           node.blkno = (await names.create(place[0].blkno, bytes(place[1]), spec)).blkno;
           await names.forget(node.blkno);
@@ -162,6 +171,15 @@ export class Posix {
         const node = this.#find(step.path), place = this.#place(step.to);
         if (node === undefined || place === undefined || node.isDirectory) return;
         return this.#both(async () => names.forget((await names.link(node.blkno, place[0].blkno, bytes(place[1]))).blkno), () => (node.links === 0 ? 'ENOENT' : model.link(node, ...place)));
+      }
+      case 'change': {
+        const node = this.#find(step.path);
+        if (node === undefined) return;
+        const { atime, ...rest } = step.change;
+        return this.#both(() => names.change(node.blkno, step.change), () => {
+          node.attributes = { ...node.attributes, ...rest, ...(atime && { atime: atime.sec }) };
+          return undefined;
+        });
       }
       case 'unlink': case 'rmdir': {
         const place = this.#place(step.path);
@@ -219,6 +237,8 @@ export class Posix {
     for (const [path, entry] of want) {
       const got = found.get(path)!;
       expectSame(`${got.kind} ${got.ino} ${got.links} ${got.target}`, `${entry.node.kind} ${entry.node.blkno} ${entry.links} ${entry.node.target}`, path);
+      const wrong = wrongAttributes(got.attributes, entry.attributes);
+      if (wrong !== undefined) throw new Error(`${path}: ${wrong}`);
       expectContent(got.content, entry.content, path);
     }
     for (const [name, node] of this.#open) {
@@ -284,6 +304,14 @@ export class Posix {
       node.content = got;
     } else throw new Error(`errno ${errno}`);
   }
+}
+
+/** What is not as it should be; undefined if nothing is. */
+export function wrongAttributes(got: NodeAttributes, want: NodeAttributes): string | undefined {
+  for (const key of ['mode', 'uid', 'gid', 'rdev', 'atime'] as const) {
+    if (want[key] !== undefined && got[key] !== want[key]) return `${key} is ${got[key]}, not ${want[key]}`;
+  }
+  return undefined;
 }
 
 function resized(old: Uint8Array, size: number): Uint8Array<ArrayBuffer> {

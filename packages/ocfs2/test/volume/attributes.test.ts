@@ -3,7 +3,7 @@ import { LINK_MAX, MODE } from '../../src/format/index.js';
 import { EX } from '../../src/locking/levels.js';
 import { ATTR, setLinkCount } from '../../src/volume/attributes.js';
 import { GEOMETRIES, expectFsckClean, makeVolume } from '../support/volume.js';
-import { DIR, FILE, Names, PLAIN, bytes } from './support.js';
+import { DIR, FILE, Names, PLAIN, bytes, settle } from './support.js';
 
 async function open(spec = GEOMETRIES[0]): Promise<{ fs: Names; root: number; device: Awaited<ReturnType<typeof makeVolume>> }> {
   const device = await makeVolume(spec);
@@ -143,6 +143,7 @@ describe('limits', () => {
     for (let i = 0; i < made; i++) await (i % 3 === 0 ? fs.ns.rmdir(dir.blkno, bytes(`file-${i}`)) : fs.ns.unlink(dir.blkno, bytes(`file-${i}`)));
     await fs.create(dir.blkno, 'again');
     await fs.ctx.engine.log.flush();
+    await settle(device);
     await expectFsckClean(device);
   });
 });

@@ -11,6 +11,7 @@ import {
 import { seed } from '../../../../test/support/temp.js';
 import { openTestContext } from '../support/context.js';
 import { makeFile } from '../support/files.js';
+import { variants } from '../support/locks.js';
 import { GEOMETRIES, type NamedVolume, expectFsckClean, makeVolume } from '../support/volume.js';
 
 const PLAIN: NamedVolume = { name: '4K/4K max-compat (not sparse)', size: 300 << 20, mkfsArgs: ['-b', '4096', '-C', '4096', '-N', '2', '-J', 'size=4M', '--fs-feature-level=max-compat'] };
@@ -131,7 +132,7 @@ async function expectSound(ctx: FsContext, ino: number, model: Model): Promise<v
   }
 }
 
-describe.each(VOLUMES)('files, $name', (spec) => {
+describe.each(variants(VOLUMES))('files, $name', (spec) => {
   test('random operations agree with a model, fsck is clean', async () => {
     const big = spec.name === '4K/1M';
     let hostile = false;

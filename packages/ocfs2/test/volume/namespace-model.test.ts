@@ -93,7 +93,7 @@ class Pair {
         const is = await this.fs.lookup(dir.blkno, name);
         if (child.blkno === 0) child.blkno = is.blkno;
         expect([name, is.blkno, is.links]).toEqual([name, child.blkno, child.links]);
-        expect(is.mode & S_IFMT).toBe({ directory: MODE.DIR, file: MODE.REG, symlink: MODE.LNK }[child.kind]);
+        expect(is.mode & S_IFMT).toBe({ directory: MODE.DIR, file: MODE.REG, symlink: MODE.LNK, device: MODE.CHR }[child.kind]);
         if (child.kind === 'symlink') expect(text(await this.fs.ns.readlink(is.blkno))).toBe(child.target);
       }
       expect((await this.fs.ns.attributes(dir.blkno)).links).toBe(dir.links);

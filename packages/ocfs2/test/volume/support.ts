@@ -1,11 +1,14 @@
 /** A name space over a test volume, with the names as text. */
 import type { MemoryDevice } from '@lunfs/device';
+import { expect } from 'vitest';
 import type { FsContext } from '../../src/context.js';
 import { MODE } from '../../src/format/index.js';
 import type { Attributes } from '../../src/volume/attributes.js';
 import type { NewInode } from '../../src/volume/namespace.js';
+import { recoverOrphans } from '../../src/volume/inode-life.js';
 import { Namespace } from '../../src/volume/namespace-volume.js';
 import { type TestContextOptions, openTestContext } from '../support/context.js';
+import { HOSTILE } from '../support/locks.js';
 import type { NamedVolume } from '../support/volume.js';
 
 /** A volume without any feature: no inline data, no indexed directories. */
@@ -16,6 +19,7 @@ export const text = (name: Uint8Array): string => Buffer.from(name).toString('ut
 
 export const FILE: NewInode = { mode: MODE.REG | 0o644, uid: 1000, gid: 1000 };
 export const DIR: NewInode = { mode: MODE.DIR | 0o755, uid: 1000, gid: 1000 };
+export const device = (rdev: number): NewInode => ({ mode: MODE.CHR | 0o644, uid: 1000, gid: 1000, rdev });
 export const symlink = (target: string): NewInode => ({ mode: MODE.LNK | 0o777, uid: 1000, gid: 1000, target: bytes(target) });
 
 export class Names {
@@ -53,4 +57,12 @@ export class Names {
     }
     return all;
   }
+}
+
+/** On the hostile pass: wipe what another node seemed to have in use, as the next mount does that has the volume to itself. */
+export async function settle(device: MemoryDevice): Promise<void> {
+  if (!HOSTILE) return;
+  const { ctx, ns } = await Names.open(device, { hostile: false });
+  expect(await recoverOrphans(ctx, ctx.sys.orphanDir.map((_, slot) => slot), () => Promise.reject(new Error('no dio- entry')), ns.inodes)).toMatchObject({ left: 0, errors: [] });
+  await ctx.engine.log.flush();
 }

@@ -1,15 +1,30 @@
 /** What a tree of names should look like after every operation, by the rules of POSIX, in memory. */
 import type { ErrnoName } from '@lunfs/device';
 
+/** What stat shows beside type, links and size. */
+export interface NodeAttributes {
+  /** Permission bits. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Of a device file. */
+  readonly rdev: number;
+  /** Seconds; undefined: nobody set it. */
+  readonly atime?: number;
+}
+
 export class Node {
   links: number;
+  /** Never changed in place. */
+  attributes: NodeAttributes;
   readonly children = new Map<string, Node>();
   parent: Node | undefined;
   /** Of a file. Never changed in place, so that whoever remembers a state may keep it. */
   content: Uint8Array = new Uint8Array(0);
   /** The inode it turned out to be. */
   blkno = 0;
-  constructor(readonly kind: 'directory' | 'file' | 'symlink', readonly target = '') {
+  constructor(readonly kind: 'directory' | 'file' | 'symlink' | 'device', readonly target = '', rdev = 0) {
+    this.attributes = { mode: kind === 'directory' ? 0o755 : kind === 'symlink' ? 0o777 : 0o644, uid: 1000, gid: 1000, rdev };
     this.links = kind === 'directory' ? 2 : 1;
   }
   get isDirectory(): boolean {
