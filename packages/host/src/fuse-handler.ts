@@ -60,12 +60,8 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   }
 
   async lookup(_caller: Caller, parent: number, name: Buffer): Promise<Entry | NegativeEntry> {
-    try {
-      return this.#entry(await this.volume.names.lookup(this.#ino(parent), name));
-    } catch (error) {
-      if (error instanceof LunfsError && error.code === 'NOT_FOUND') return { nodeid: 0, entryTtl: LONG };
-      throw error;
-    }
+    const found = await this.volume.names.find(this.#ino(parent), name);
+    return found === undefined ? { nodeid: 0, entryTtl: LONG } : this.#entry(found);
   }
 
   forget(nodeid: number, count: number): void {

@@ -35,6 +35,9 @@ export interface QuotaFiles {
   readonly local: readonly number[];
 }
 
+/** Lock names kept; then all are made anew. */
+const LOCK_NAMES = 32768;
+
 export interface Random {
   /** Uniform in [0, 2^32). */
   u32(): number;
@@ -56,6 +59,8 @@ export class FsContext {
   nextGeneration: number;
   /** Meta lock rank of system inodes; all others are RANK.inode. */
   readonly #ranks = new Map<number, number>();
+  /** Names of inodes' meta locks: one string each, so that its hash is computed once. */
+  readonly #metaLockNames = new Map<number, string>();
 
   constructor(
     readonly geo: Geometry,
@@ -88,9 +93,15 @@ export class FsContext {
 
   /** The meta lock of an inode. Its name carries the volume generation for system inodes, root and system directory (ondisk-format.md 14.2). */
   metaLock(op: Op, blkno: number, level: LockLevel): MetaLock {
-    const rank = this.#ranks.get(blkno);
-    const generation = rank !== undefined || blkno === this.geo.rootBlkno || blkno === this.geo.systemDirBlkno ? this.geo.fsGeneration : 0;
-    return op.lock(lockName('M', blkno, generation), level, rank ?? RANK.inode);
+    return op.lock(this.#metaLockNames.get(blkno) ?? this.#nameMetaLock(blkno), level, this.#ranks.get(blkno) ?? RANK.inode);
+  }
+
+  #nameMetaLock(blkno: number): string {
+    const { fsGeneration, rootBlkno, systemDirBlkno } = this.geo;
+    const name = lockName('M', blkno, this.#ranks.has(blkno) || blkno === rootBlkno || blkno === systemDirBlkno ? fsGeneration : 0);
+    if (this.#metaLockNames.size >= LOCK_NAMES) this.#metaLockNames.clear();
+    this.#metaLockNames.set(blkno, name);
+    return name;
   }
 
   /** Lock and read an inode. Throws a corruption error if the block holds no live inode. */

@@ -49,6 +49,8 @@ export interface DlmLock {
 }
 
 export interface Dlm {
+  /** Every request is granted before the call returns, so asking is never waiting. */
+  readonly immediate?: boolean;
   /** Ask for a new lock. `name`: 31 bytes as latin-1 text (levels.ts). */
   lock(name: string, level: LockLevel, events: DlmEvents, request?: DlmRequest): DlmLock;
 }

@@ -6,6 +6,8 @@ import type { LockLevel } from './levels.js';
 const NO_LVB = new Uint8Array(LVB_SIZE);
 
 export class LocalDlm implements Dlm {
+  readonly immediate = true;
+
   lock(_name: string, _level: LockLevel, events: DlmEvents): DlmLock {
     events.ast('granted', NO_LVB);
     return {

@@ -104,7 +104,8 @@ export class LockManager implements LockTable {
 
   tryHold(name: string, level: LockLevel): boolean {
     const lock = this.#locks.get(name);
-    if (lock === undefined || level > lock.level || lock.goingDown || lock.failed !== undefined) return false;
+    if (lock === undefined || level > lock.level) return this.options.dlm.immediate === true && this.#takeAtOnce(lock ?? new CachedLock(name), level);
+    if (lock.goingDown || lock.failed !== undefined) return false;
     if (lock.request !== undefined && lock.request.level < level) return false; // given up already, the Dlm has still to say so
     // A reader may still join while the lock is only to go down to PR.
     if (lock.wanted !== NL && !(level === PR && lock.wanted === PR)) return false;
@@ -141,6 +142,17 @@ export class LockManager implements LockTable {
     const used = all.find((lock) => lock.held || lock.waiters.length > 0);
     if (used !== undefined) throw new InternalError('LOCK_HELD', `lock ${used.name} is in use while the volume is closed`);
     await Promise.all(all.map((lock) => this.#giveUp(lock)));
+  }
+
+  /** Get a lock from a Dlm that never waits: operations on inodes met for the first time need no second attempt for it. */
+  #takeAtOnce(lock: CachedLock, level: LockLevel): boolean {
+    if (lock.failed !== undefined || lock.goingDown || lock.retire || lock.request !== undefined) return false;
+    this.#locks.set(lock.name, lock);
+    this.#request(lock, level, {});
+    if (lock.level < level) return false;
+    this.#addHolder(lock, level);
+    if (this.#locks.size > this.#capacity) this.#evict();
+    return true;
   }
 
   #wait(name: string, level: LockLevel, trylock: boolean): Promise<boolean> {

@@ -10,6 +10,7 @@ import { type BlockDevice, InternalError } from '@lunfs/device';
 import { Block } from '../format/block.js';
 import type { Geometry } from '../format/geometry.js';
 import { type BlockKind, validateBlock } from '../format/kinds.js';
+import { BlockBuffers } from './block-buffers.js';
 
 /** One version of one block. */
 export class CacheEntry {
@@ -28,6 +29,8 @@ export interface BlockWish {
 }
 
 export class BlockCache {
+  /** Memory for new versions. */
+  readonly buffers: BlockBuffers;
   readonly #entries = new Map<number, CacheEntry>();
   readonly #byOwner = new Map<string, Set<number>>();
   /** Loads under way; replaced or removed when the block is published by other means, so that a late load is dropped. */
@@ -42,6 +45,7 @@ export class BlockCache {
     readonly capacity = 16384,
   ) {
     this.#limit = capacity;
+    this.buffers = new BlockBuffers(geo.blockSize);
   }
 
   get size(): number {

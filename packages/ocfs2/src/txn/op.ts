@@ -66,7 +66,7 @@ export class Op {
     this.#mayChange(owner, blkno);
     const entry = this.cache.get(blkno, kind, owner.name);
     if (entry === undefined) throw this.#missing([{ blkno, kind, owner: owner.name }]);
-    const block = new Block(entry.block.device, blkno, entry.block.bytes.slice());
+    const block = new Block(entry.block.device, blkno, this.cache.buffers.copy(entry.block.bytes));
     this.overlay.set(blkno, new CacheEntry(block, kind, owner.name));
     return block;
   }

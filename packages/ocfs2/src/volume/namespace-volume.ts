@@ -13,7 +13,7 @@ import {
 } from './attributes-change.js';
 import { withLateTimes } from './file-state.js';
 import { InodeTable } from './inode-life.js';
-import { type NewInode, type Unlinked, createName, linkName, lookupName, readSymlink, unlinkName } from './namespace.js';
+import { type NewInode, type Unlinked, createName, findName, linkName, lookupName, readSymlink, unlinkName } from './namespace.js';
 import { type Relation, type RenameRequest, belowItself, parentOf, renameName } from './namespace-rename.js';
 
 export class Namespace {
@@ -32,6 +32,14 @@ export class Namespace {
   /** Find a name. Throws NOT_FOUND. */
   lookup(dir: number, name: Uint8Array): Promise<Attributes> {
     return this.ctx.engine.read('lookup', (op) => this.#referred(op, lookupName(op, this.ctx, dir, name)));
+  }
+
+  /** Find a name that may not be there: the kernel asks for every name before it makes it. */
+  find(dir: number, name: Uint8Array): Promise<Attributes | undefined> {
+    return this.ctx.engine.read('lookup', (op) => {
+      const found = findName(op, this.ctx, dir, name);
+      return found && this.#referred(op, found);
+    });
   }
 
   /** Attributes of an inode that a listing named, with a reference as from `lookup`. Throws STALE if it has gone since. */

@@ -60,13 +60,20 @@ export function notFound(ctx: FsContext, dir: number, name: Uint8Array): UsageEr
   return new UsageError('NOT_FOUND', 'ENOENT', `${ctx.geo.device}: there is no "${Buffer.from(name).toString()}" in directory ${dir}`, { device: ctx.geo.device, block: dir });
 }
 
-/** The inode a name stands for, locked PR. `.` and `..` work. Throws NOT_FOUND. */
-export function lookupName(op: Op, ctx: FsContext, dirBlkno: number, name: Uint8Array): InodeRef {
+/** The inode a name stands for, locked PR; undefined if there is no such name. `.` and `..` work. */
+export function findName(op: Op, ctx: FsContext, dirBlkno: number, name: Uint8Array): InodeRef | undefined {
   checkName(ctx, dirBlkno, name);
   const dir = liveDirectory(op, ctx, dirBlkno, PR);
   const found = dirLookup(op, ctx, dir, name);
-  if (found === undefined) throw notFound(ctx, dirBlkno, name);
+  if (found === undefined) return undefined;
   return found.blkno === dirBlkno ? dir : ctx.inode(op, found.blkno, PR);
+}
+
+/** The same for a name that must be there. Throws NOT_FOUND. */
+export function lookupName(op: Op, ctx: FsContext, dirBlkno: number, name: Uint8Array): InodeRef {
+  const found = findName(op, ctx, dirBlkno, name);
+  if (found === undefined) throw notFound(ctx, dirBlkno, name);
+  return found;
 }
 
 /** A directory in which names are about to change. Throws if it is gone or its flags forbid it. */
