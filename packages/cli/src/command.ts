@@ -1,7 +1,6 @@
 /** What every command has in common: how it is declared, how its failure becomes an exit code. */
 import { type Command, CommanderError } from 'commander';
 import { LunfsError } from '@lunfs/device';
-import { exitCodeOf } from '@lunfs/host';
 
 /** Adds one command to the program. */
 export type Define = (program: Command) => void;
@@ -22,14 +21,16 @@ export class Unsuccessful extends Error {
 export const FSCK = { errorsLeft: 4, operational: 8, usage: 16 } as const;
 
 /** Exit code of a failed command by the convention of its kind: mount(8), fsck(8), else 1, and 2 for what the command line cannot mean. */
-export function exitCode(command: string, error: unknown): number {
+export async function exitCode(command: string, error: unknown): Promise<number> {
   if (error instanceof Unsuccessful) return error.exitCode;
   const misused = error instanceof CommanderError || (error instanceof LunfsError && error.code.startsWith('BAD_'));
   switch (command) {
     case 'mount':
     case 'umount':
       if (misused) return 1;
-      return error instanceof LunfsError ? exitCodeOf({ kind: error.kind, code: error.code, errno: error.errno, message: error.message, fields: {} }) : 32;
+      if (!(error instanceof LunfsError)) return 32;
+      // Loaded here, so that commands that need no volume process do not load all that it consists of.
+      return (await import('@lunfs/host')).exitCodeOf({ kind: error.kind, code: error.code, errno: error.errno, message: error.message, fields: {} });
     case 'check':
       if (misused) return FSCK.usage;
       return error instanceof LunfsError && error.kind === 'corruption' ? FSCK.errorsLeft : FSCK.operational;

@@ -10,7 +10,7 @@ import { printError } from './output.js';
 export async function main(argv: readonly string[]): Promise<number> {
   // Whoever reads us may stop: `lunfs ls DEVICE | head`.
   process.stdout.on('error', () => undefined);
-  const program = buildProgram();
+  const program = await buildProgram(argv);
   try {
     await program.parseAsync(argv, { from: 'user' });
     return 0;
@@ -19,15 +19,16 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
       // Its page is printed.
-      if (error.code === 'commander.help') return exitCode(name, error);
+      if (error.code === 'commander.help') return await exitCode(name, error);
       const help = `lunfs ${name === '' ? '' : `${name} `}--help`;
       printError(name, new UsageError('BAD_USAGE', 'EINVAL', `${error.message.replace(/^error: /, '')} (see ${help})`), argv.includes('--json'));
     } else if (!(error instanceof Unsuccessful)) printError(name, error, argv.includes('--json'));
-    return exitCode(name, error);
+    return await exitCode(name, error);
   }
 }
 
-function buildProgram(): Command {
+/** The program with the command that the command line names, or with all of them if it names none (help, a misspelt name). */
+async function buildProgram(argv: readonly string[]): Promise<Command> {
   const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
   const program = new Command('lunfs');
   program
@@ -38,7 +39,10 @@ function buildProgram(): Command {
     .exitOverride()
     // Errors are printed once, by `main`.
     .configureOutput({ writeErr: (text) => void (text.startsWith('error:') || text.startsWith('(Did you mean') ? undefined : process.stderr.write(text)) });
-  for (const define of commands) define(program);
+  const word = argv.find((one) => !one.startsWith('-'));
+  const named = commands.filter(({ name }) => name === word);
+  const wanted = named.length > 0 || argv.some((one) => one === '-V' || one === '--version') ? named : commands;
+  for (const { load } of wanted) (await load())(program);
   return program;
 }
 

@@ -3,16 +3,18 @@
  *
  * A reader mounts read-only: dirty journals are replayed in memory, nothing is written. It holds the device against writers of this
  * host meanwhile, as writers do against everybody: what a live writer has not yet put in place would be read half. So beside a mount
- * of the same device on this host both are refused, with where to look instead.
+ * of the same device on this host both are refused, with where to look instead; several readers go together.
  */
 import { type BlockDevice, LunfsError, UsageError, openDevice, openIoWorkerDevice } from '@lunfs/device';
-import { type VolumeFacts, connectVolumeProcess } from '@lunfs/host';
+import type { VolumeFacts } from '@lunfs/host';
 import { Volume } from '@lunfs/ocfs2';
 import { catchSignals } from './interrupt.js';
 import { note } from './output.js';
 
 /** What the process that has a device in use on this host says; undefined when there is none. */
 export async function processFacts(device: string): Promise<VolumeFacts | undefined> {
+  // Loaded when it is wanted: with FUSE and NBD behind it, it takes longer than many a command.
+  const { connectVolumeProcess } = await import('@lunfs/host');
   try {
     const control = await connectVolumeProcess(device);
     try {

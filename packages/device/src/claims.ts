@@ -142,7 +142,7 @@ export function busy(path: string, realPath: string, block: DeviceNumber | undef
   const who = names.length > 0 ? names.join(', ') : 'another process of this host, or the kernel (swap, a mount in another namespace)';
   return new ClusterError(
     'DEVICE_BUSY',
-    `${path} is held for writing by ${who}. Stop it, or work through it instead of on the device`,
+    `${path} is held for ${users.length > 0 && !users.some((user) => user.writes) ? 'reading' : 'writing'} by ${who}. Stop it, or work through it instead of on the device`,
     { device: path, holders: names.join(', ') },
     cause,
   );

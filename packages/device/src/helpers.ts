@@ -32,9 +32,13 @@ export function runHelper(program: string, args: readonly string[], fd: number):
   });
 }
 
-/** Take a lock on the open file without waiting; it stays with the descriptor after the child has exited. Status 1: taken. */
-export function flock(fd: number, mode: 'exclusive' | 'shared'): Promise<HelperResult> {
-  return runHelper('flock', ['-n', mode === 'exclusive' ? '-x' : '-s', '3'], fd);
+/**
+ * Take a lock on the open file, waiting at most `seconds`, or give it back; it stays with the descriptor after the child has exited.
+ * Status 1: others have it.
+ */
+export function flock(fd: number, mode: 'exclusive' | 'shared' | 'none', seconds = 0): Promise<HelperResult> {
+  if (mode === 'none') return runHelper('flock', ['-u', '3'], fd);
+  return runHelper('flock', [...(seconds > 0 ? ['-w', String(seconds)] : ['-n']), mode === 'exclusive' ? '-x' : '-s', '3'], fd);
 }
 
 /**

@@ -3,19 +3,24 @@
  *
  * A writer is refused a device that is mounted (DEVICE_MOUNTED) or that another device sits on (DEVICE_HELD); an exclusive one
  * also a device that another writer holds (DEVICE_BUSY): O_EXCL on block devices, where the kernel's mounts and the
- * device mapper take part, flock on image files. Readers may look beside a writer unless they ask for exclusivity.
+ * device mapper take part, flock on image files. Readers may look beside a writer unless they ask for exclusivity: then writers and
+ * they keep each other out, but readers do not.
+ *
+ * On block devices, where O_EXCL knows no sharing, that takes two marks. A reader takes a shared flock, then tries O_EXCL for a moment;
+ * a writer takes O_EXCL, then an exclusive flock for a moment (no longer: udev looks at no device that is locked so). Each sets its
+ * own mark before it looks for the other's, so of two that come at once at least one sees the other.
  */
 import { constants, type Stats } from 'node:fs';
 import * as fs from 'node:fs/promises';
-import { close, fstat, open, read } from 'node:fs';
+import { close, closeSync, fstat, open, openSync, read } from 'node:fs';
 import { promisify } from 'node:util';
 import { AlignedPool } from './aligned-pool.js';
 import { busy, refuseHeld, refuseLoopBacked, refuseMounted } from './claims.js';
 import { ERRNO, type ErrnoName, IoError, LunfsError, UsageError } from './errors.js';
 import { FileDevice } from './file-device.js';
-import { flock } from './helpers.js';
+import { type HelperResult, flock } from './helpers.js';
 import { systemErrno } from './io-error.js';
-import { type BlockDeviceFacts, SYSFS, blockDeviceFacts, deviceNumber } from './sysfs.js';
+import { type BlockDeviceFacts, type DeviceNumber, SYSFS, blockDeviceFacts, deviceNumber } from './sysfs.js';
 
 const openFd = promisify(open);
 const closeFd = promisify(close);
@@ -25,7 +30,7 @@ const readFd = promisify(read);
 export interface OpenOptions {
   /** Open for reading and writing. Default: for reading. */
   readonly write?: boolean;
-  /** Keep other exclusive users out, and fail with DEVICE_BUSY if there is one. Default: as `write`. */
+  /** A writer: keep other exclusive users out. A reader: keep exclusive writers out. DEVICE_BUSY if there is one. Default: as `write`. */
   readonly exclusive?: boolean;
   /** 512 or 4096. Default: the device's own, 512 for files. Never smaller than the device's own. */
   readonly logicalBlockSize?: number;
@@ -101,17 +106,58 @@ async function openBlock(path: string, stats: Stats, options: OpenOptions): Prom
     );
   }
   const size = checkedSize(path, facts.size, logicalBlockSize, options);
-  const fd = await openSame(path, stats, accessFlags(options) | constants.O_DIRECT | (exclusive ? constants.O_EXCL : 0)).catch(
-    async (cause: unknown) => {
-      throw exclusive && systemErrno(cause) === 'EBUSY'
-        ? busy(path, await fs.realpath(path), number, cause)
-        : openError(path, options, cause);
-    },
-  );
-  return new FileDevice(
+  const realPath = await fs.realpath(path);
+  const excl = exclusive && options.write ? constants.O_EXCL : 0;
+  const fd = await openSame(path, stats, accessFlags(options) | constants.O_DIRECT | excl).catch((cause: unknown) => {
+    throw excl !== 0 && systemErrno(cause) === 'EBUSY' ? busy(path, realPath, number, cause) : openError(path, options, cause);
+  });
+  const device = new FileDevice(
     { fd, name: path, kind: 'block', direct: true, size, logicalBlockSize, readOnly, canDiscard: facts.discardMaxBytes > 0 },
     options.pool,
   );
+  if (!exclusive) return device;
+  try {
+    if (options.write) {
+      locked(path, await flock(fd, 'exclusive', UDEV_SECONDS), () => busy(path, realPath, number));
+      await flock(fd, 'none');
+    } else {
+      locked(path, await flock(fd, 'shared'), () => busy(path, realPath, number));
+      await refuseWriter(path, realPath, number, fd);
+    }
+    return device;
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+}
+
+/** Seconds a writer waits for those who look at the device for a moment: udev locks what it probes, after each close of a writer. */
+const UDEV_SECONDS = 5;
+/** Times a reader looks for a writer; another reader that looks at the same moment passes for one. */
+const LOOKS = 20;
+
+/** Throws DEVICE_BUSY if somebody has the block device open with O_EXCL for longer than a moment. */
+async function refuseWriter(path: string, realPath: string, number: DeviceNumber, fd: number): Promise<void> {
+  for (let look = 1; ; look++) {
+    try {
+      closeSync(openSync(realPath, constants.O_RDONLY | constants.O_NOCTTY | constants.O_EXCL));
+      return;
+    } catch (cause) {
+      if (systemErrno(cause) !== 'EBUSY') throw openError(path, {}, cause);
+      if (look === LOOKS) throw busy(path, realPath, number, cause);
+    }
+    // The pause between two looks: some milliseconds. The lock is ours already.
+    await flock(fd, 'shared');
+  }
+}
+
+/** Throws what came of an attempt to lock, unless it succeeded. */
+function locked(path: string, lock: HelperResult, taken: () => LunfsError): void {
+  if (lock.status === 0) return;
+  if (lock.missing) {
+    throw new UsageError('DEVICE_NO_HELPER', 'ENOENT', `${path} cannot be locked: the program flock is missing. Install util-linux`, { device: path });
+  }
+  throw lock.status === 1 ? taken() : new IoError('DEVICE_OPEN', `${path} cannot be locked: ${lock.stderr}`, { device: path });
 }
 
 async function openFile(path: string, stats: Stats, options: OpenOptions): Promise<FileDevice> {
@@ -142,17 +188,13 @@ async function openFile(path: string, stats: Stats, options: OpenOptions): Promi
     pool,
   );
   if (!exclusive) return device;
-  const lock = await flock(fd, options.write ? 'exclusive' : 'shared');
-  if (lock.status === 0) return device;
-  const error = lock.missing
-    ? new UsageError('DEVICE_NO_HELPER', 'ENOENT', `${path} cannot be locked: the program flock is missing. Install util-linux`, {
-        device: path,
-      })
-    : lock.status === 1
-      ? busy(path, realPath, undefined)
-      : new IoError('DEVICE_OPEN', `${path} cannot be locked: ${lock.stderr}`, { device: path });
-  await device.close();
-  throw error;
+  try {
+    locked(path, await flock(fd, options.write ? 'exclusive' : 'shared'), () => busy(path, realPath, undefined));
+    return device;
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
 }
 
 /** A descriptor with O_DIRECT that is known to take blocks of the size; undefined if the file system refuses. */

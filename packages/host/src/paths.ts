@@ -18,10 +18,16 @@ export function normalPath(path: string): string {
 export async function resolvePath(volume: Volume, path: string): Promise<Attributes> {
   const { names } = volume;
   let at = await names.lookup(names.root, Buffer.from('.'));
-  for (const name of pathNames(path)) {
+  const walk = pathNames(path);
+  for (const [i, name] of walk.entries()) {
     const above = at;
     try {
-      at = await names.lookup(above.blkno, Buffer.from(name));
+      const found = await names.find(above.blkno, Buffer.from(name));
+      if (found === undefined) {
+        const missing = `/${walk.slice(0, i + 1).join('/')}`;
+        throw new UsageError('NOT_FOUND', 'ENOENT', `${volume.geo.device}:${missing} does not exist`, { path: missing });
+      }
+      at = found;
     } finally {
       await names.forget(above.blkno);
     }

@@ -189,7 +189,7 @@ export class DirectoryReply {
     this.#view.setUint32(at + front + S.DIRENT.at.type, entry.type, true);
     const name = at + front + S.DIRENT.size;
     this.#bytes.set(entry.name, name);
-    this.#bytes.fill(0, name + entry.name.length, at + length);
+    for (let i = name + entry.name.length; i < at + length; i++) this.#bytes[i] = 0;
     this.#end = at + length;
     return true;
   }

@@ -54,7 +54,7 @@ function inodeLow(area: Area, off: number): number {
 }
 
 /** Is the entry free? */
-function isFree(area: Area, off: number): boolean {
+export function isFree(area: Area, off: number): boolean {
   return inodeLow(area, off) === 0 && area.block.dv.getUint32(area.base + off + 4, true) === 0;
 }
 
@@ -71,11 +71,17 @@ export function targetAt(geo: Geometry, area: Area, off: number): DirTarget {
   return { blkno, type: block.bytes[base + off + 11] };
 }
 
-/** The name of the live entry at `off` (a copy). Names no path can hold are corrupt: empty ones and those with a slash or NUL. */
+/**
+ * The name of the live entry at `off`: a view on the block's bytes, which never change once an operation has published them.
+ * Names no path can hold are corrupt: empty ones and those with a slash or NUL.
+ */
 export function nameAt(area: Area, off: number): Uint8Array {
-  const at = area.base + off;
-  const name = area.block.bytes.slice(at + NAME_AT, at + NAME_AT + area.block.bytes[at + 10]);
-  if (name.length === 0 || name.includes(0x2f) || name.includes(0)) throw badEntry(area, off, 'name', Buffer.from(name).toString('latin1'), 'is no file name');
+  const { bytes } = area.block;
+  const from = area.base + off + NAME_AT, to = from + bytes[from - 2];
+  let good = to > from;
+  for (let i = from; i < to; i++) if (bytes[i] === 0x2f || bytes[i] === 0) good = false;
+  const name = bytes.subarray(from, to);
+  if (!good) throw badEntry(area, off, 'name', Buffer.from(name).toString('latin1'), 'is no file name');
   return name;
 }
 

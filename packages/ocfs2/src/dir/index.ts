@@ -10,7 +10,7 @@ import { badField } from '../format/block.js';
 import { DYN, FT } from '../format/constants.js';
 import type { FsContext, InodeRef } from '../context.js';
 import type { Op } from '../txn/index.js';
-import { type DirTarget, findName, liveEntries, nameAt, recLenAt, retarget, targetAt } from './dirent.js';
+import { type DirTarget, findName, isFree, nameAt, recLenAt, retarget, targetAt } from './dirent.js';
 import { addIndexed, attachIndex, findIndexed, indexedCount, removeIndexed, shrinkIndex } from './dx.js';
 import {
   type Slot, addInline, addLinear, areaAt, dirBlocks, editAreaAt, expandInline, findLinear, initBlock, initInline, isIndexed, isInline, removeAt,
@@ -61,12 +61,13 @@ export function dirEntries(op: Op, ctx: FsContext, dir: InodeRef, position: numb
   for (const blkno of dirBlocks(op, ctx, dir, logical)) {
     const area = areaAt(op, ctx, dir, blkno);
     const start = logical * blockSize;
-    for (const off of liveEntries(area)) {
-      if (start + off < position) continue;
+    for (let off = 0, next = 0; off < area.size; off = next) {
+      next = off + recLenAt(area, off);
+      if (start + off < position || isFree(area, off)) continue;
       if (entries.length === limit) return { entries, end: false };
-      const next = off + recLenAt(area, off);
+      const { blkno: inode, type } = targetAt(ctx.geo, area, off);
       // Behind the last entry of a block comes the next block, not its trailer.
-      entries.push({ name: nameAt(area, off), ...targetAt(ctx.geo, area, off), next: next < area.size || isInline(dir) ? start + next : start + blockSize });
+      entries.push({ name: nameAt(area, off), blkno: inode, type, next: next < area.size || isInline(dir) ? start + next : start + blockSize });
     }
     logical++;
   }

@@ -30,7 +30,7 @@ describe('names', () => {
 
 describe('a lock', () => {
   test('is cached, shared by holders of one node, and refused at a higher level until it is asked for', async () => {
-    const { locks, log } = manager({ dlm: new LocalDlm() });
+    const { locks, log } = manager({ dlm: new MemoryDlm() });
     expect(locks.tryHold(A, PR)).toBe(false);
     await locks.hold(A, PR);
     expect(locks.tryHold(A, PR)).toBe(true);
@@ -47,6 +47,25 @@ describe('a lock', () => {
     await locks.close();
     expect(log).toEqual(['settle M', 'drop M']);
     expect(locks.size).toBe(0);
+  });
+
+  test('of a Dlm that never waits is taken without asking first, at a higher level too', async () => {
+    const { locks, log } = manager({ dlm: new LocalDlm(), capacity: 3 });
+    expect(locks.tryHold(A, PR)).toBe(true);
+    expect(locks.tryHold(A, EX)).toBe(true);
+    expect(locks.levelOf(A)).toBe(EX);
+    for (let i = 1; i <= 9; i++) {
+      const name = lockName('M', i, 0);
+      expect(locks.tryHold(name, EX)).toBe(true);
+      locks.drop(name, EX);
+    }
+    await settled();
+    expect(locks.levelOf(A)).toBe(EX); // held: not evicted
+    expect(locks.size).toBeLessThan(6);
+    locks.drop(A, PR);
+    locks.drop(A, EX);
+    await locks.close();
+    expect(log.filter((line) => line.startsWith('settle'))).toHaveLength(10);
   });
 
   test('goes to the other node when its holders are gone, and nobody here overtakes that', async () => {
