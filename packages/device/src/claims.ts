@@ -100,6 +100,8 @@ export interface OpenBy {
   readonly writes: boolean;
   /** Holds an flock on it. */
   readonly locks: boolean;
+  /** That flock keeps others out altogether: a writer's. */
+  readonly excludes: boolean;
 }
 
 /**
@@ -111,6 +113,7 @@ export function openBy(realPath: string, block?: DeviceNumber): OpenBy[] {
   const found: OpenBy[] = [];
   for (const pid of entries('/proc').filter((name) => /^\d+$/.test(name))) {
     let locks = false;
+    let excludes = false;
     let writes = false;
     let opens = false;
     for (const fd of entries(`/proc/${pid}/fd`)) {
@@ -121,10 +124,11 @@ export function openBy(realPath: string, block?: DeviceNumber): OpenBy[] {
       opens = true;
       const info = attempt(() => readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8')) ?? '';
       locks ||= /^lock:.*\bFLOCK\b/m.test(info);
+      excludes ||= /^lock:.*\bFLOCK\b.*\bWRITE\b/m.test(info);
       writes ||= (Number.parseInt(/^flags:\s*([0-7]+)/m.exec(info)?.[1] ?? '0', 8) & O_ACCMODE) !== O_RDONLY;
     }
     if (opens)
-      found.push({ pid: Number(pid), command: attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) ?? '?', writes, locks });
+      found.push({ pid: Number(pid), command: attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) ?? '?', writes, locks, excludes });
   }
   return found.sort((a, b) => Number(b.locks) - Number(a.locks));
 }
@@ -142,7 +146,7 @@ export function busy(path: string, realPath: string, block: DeviceNumber | undef
   const who = names.length > 0 ? names.join(', ') : 'another process of this host, or the kernel (swap, a mount in another namespace)';
   return new ClusterError(
     'DEVICE_BUSY',
-    `${path} is held for ${users.length > 0 && !users.some((user) => user.writes) ? 'reading' : 'writing'} by ${who}. Stop it, or work through it instead of on the device`,
+    `${path} is held for ${lockers.length > 0 && !lockers.some((user) => user.excludes) ? 'reading' : 'writing'} by ${who}. Stop it, or work through it instead of on the device`,
     { device: path, holders: names.join(', ') },
     cause,
   );

@@ -132,7 +132,7 @@ async function openBlock(path: string, stats: Stats, options: OpenOptions): Prom
 }
 
 /** Seconds a writer waits for those who look at the device for a moment: udev locks what it probes, after each close of a writer. */
-const UDEV_SECONDS = 5;
+const UDEV_SECONDS = 1;
 /** Times a reader looks for a writer; another reader that looks at the same moment passes for one. */
 const LOOKS = 20;
 

@@ -70,9 +70,13 @@ export class FileTable {
     return this.#uses.size;
   }
 
-  /** A file of the mount. The caller holds a reference to the inode until it is closed. */
-  openMounted(ino: number, user: FileUser): Promise<OpenedFile> {
-    return this.#open(ino, 'mounted', user);
+  /** A file of the mount. The caller holds a reference to the inode until it is closed. At once where no export has a part in it. */
+  openMounted(ino: number, user: FileUser): OpenedFile | Promise<OpenedFile> {
+    const use = this.#uses.get(ino);
+    if (this.#turns.has(ino) || (use?.exported ?? 0) > 0) return this.#open(ino, 'mounted', user);
+    const own = use ?? this.#use(ino);
+    own.mounted++;
+    return this.#opened(own, 'mounted', user);
   }
 
   /** A file of an export. The caller holds a reference to the inode until it is closed. */
@@ -82,19 +86,11 @@ export class FileTable {
 
   async #open(ino: number, side: 'mounted' | 'exported', user: FileUser): Promise<OpenedFile> {
     const use = await this.#turn(ino, async () => {
-      let found = this.#uses.get(ino);
-      if (found === undefined) {
-        const file = new SharedFile(this.ctx, ino, this.access);
-        try {
-          await file.load();
-        } catch (error) {
-          await file.close();
-          throw error;
-        }
-        this.#uses.set(ino, (found = new Use(file)));
-      }
+      const found = this.#uses.get(ino) ?? this.#use(ino);
       found[side]++;
       try {
+        // Clients of an export are told its size: it must be known, also while the dinode is not cached.
+        if (side === 'exported') await found.file.load();
         await this.#arrange(found);
         if (side === 'exported' && found.exported === 1) await this.#invalidate(ino, 0, 0);
       } catch (error) {
@@ -103,6 +99,17 @@ export class FileTable {
       }
       return found;
     });
+    return this.#opened(use, side, user);
+  }
+
+  #use(ino: number): Use {
+    const use = new Use(new SharedFile(this.ctx, ino, this.access));
+    this.#uses.set(ino, use);
+    return use;
+  }
+
+  #opened(use: Use, side: 'mounted' | 'exported', user: FileUser): OpenedFile {
+    const { ino } = use.file;
     const changed = side === 'exported' ? (offset: number, length: number) => (use.mounted > 0 ? this.#invalidate(ino, offset, length) : Promise.resolve()) : undefined;
     const backend = use.file.backend({ ...user, changed });
     let open = true;
@@ -111,6 +118,11 @@ export class FileTable {
       close: async () => {
         if (!open) return;
         open = false;
+        // One of several users, or one who never asked for a mapping: there is nothing to recall.
+        if (!this.#turns.has(ino) && use.exported === 0 && (use.mounted > 1 || !use.file.gated)) {
+          if (--use.mounted === 0) this.#uses.delete(ino);
+          return;
+        }
         try {
           await this.#turn(ino, () => this.#leave(use, side));
         } catch (error) {
@@ -123,7 +135,7 @@ export class FileTable {
   /** Point 2 of the argument, for the users there are now. */
   async #arrange(use: Use): Promise<void> {
     const both = use.mounted > 0 && use.exported > 0;
-    use.file.gate.forbidWrites(both);
+    if (both || use.file.gated) use.file.gate.forbidWrites(both);
     if (both && (use.mounted === 1 || use.exported === 1)) await use.file.gate.recall();
   }
 

@@ -84,10 +84,8 @@ describe('openDevice on a block device', () => {
   it('lets readers in together, and no writer beside them', async () => {
     const { loop } = await lun(4 << 20);
     const readers = await Promise.all([1, 2, 3].map(() => opened(loop, { exclusive: true })));
-    for (const reader of readers) {
-      await expect(openDevice(loop, { write: true })).rejects.toMatchObject({ code: 'DEVICE_BUSY', message: containing('held for reading by this process') });
-      await reader.close();
-    }
+    await expect(openDevice(loop, { write: true })).rejects.toMatchObject({ code: 'DEVICE_BUSY', message: containing('held for reading by this process') });
+    for (const reader of readers) await reader.close();
     await opened(loop, { write: true });
   });
 

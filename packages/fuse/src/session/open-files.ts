@@ -34,7 +34,6 @@ export class OpenEntry<F extends OpenFile> {
   readonly fh: number;
   readonly nodeid: number;
   readonly file: F;
-  readonly direct: Direct | undefined;
   requests = 0;
   mark: WroteMark | undefined;
   /** The last mapping answer: nothing new can be learned by asking again inside it, per direction, while the epoch lasts. */
@@ -45,7 +44,6 @@ export class OpenEntry<F extends OpenFile> {
     this.fh = fh;
     this.nodeid = nodeid;
     this.file = file;
-    this.direct = file.backend?.direct;
   }
 
   get openFlags(): number {
@@ -139,9 +137,12 @@ export class OpenFiles<F extends OpenFile, D extends OpenDirectory> {
 
   /** A data request was served by the handler: let the workers serve the next one like it. */
   async teach(entry: OpenEntry<F>, offset: number, length: number, write: boolean, grew: boolean): Promise<void> {
-    const { direct, asked } = entry;
-    const backend = entry.file.backend;
-    if (direct === undefined || backend === undefined || ++entry.requests < REQUESTS_BEFORE_NEWS || entry.asking) return;
+    const { asked } = entry;
+    const { backend } = entry.file;
+    if (backend === undefined || ++entry.requests < REQUESTS_BEFORE_NEWS || entry.asking) return;
+    // Not looked at before: a backend may make its gate when it is asked for it.
+    const { direct } = backend;
+    if (direct === undefined) return;
     if (write) asked.read.epoch = -1;
     if (grew) return;
     if (((offset | length) & (direct.alignment - 1)) !== 0 || (write && backend.readOnly)) return;

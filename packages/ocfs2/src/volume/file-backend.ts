@@ -38,14 +38,27 @@ export interface BackendOptions {
   readonly changed?: (offset: number, length: number) => Promise<void>;
 }
 
-/** An inode in use by data paths: its gate, and the backends of its users. */
+/**
+ * An inode in use by data paths: its gate, and the backends of its users. The gate is made, and recalls go through it, before the
+ * first mapping by it is asked for; most files are closed before anybody does.
+ */
 export class SharedFile {
-  readonly gate = new Gate();
-  readonly #unregister: () => void;
+  #made: { readonly gate: Gate; readonly unregister: () => void } | undefined;
   #size = 0;
 
-  constructor(readonly ctx: FsContext, readonly ino: number, readonly access: DirectAccess | undefined) {
-    this.#unregister = registerGate(ctx, ino, this.gate);
+  constructor(readonly ctx: FsContext, readonly ino: number, readonly access: DirectAccess | undefined) {}
+
+  get gate(): Gate {
+    if (this.#made === undefined) {
+      const gate = new Gate();
+      this.#made = { gate, unregister: registerGate(this.ctx, this.ino, gate) };
+    }
+    return this.#made.gate;
+  }
+
+  /** Somebody has asked for the gate: there may be mappings. */
+  get gated(): boolean {
+    return this.#made !== undefined;
   }
 
   /** i_size; the last one known when the dinode is not cached at the moment. */
@@ -69,19 +82,22 @@ export class SharedFile {
 
   /** Nobody uses the inode any more. Resolves when no I/O by its mappings is in flight. */
   async close(): Promise<void> {
-    await this.gate.recall();
-    this.#unregister();
+    if (this.#made === undefined) return;
+    await this.#made.gate.recall();
+    this.#made.unregister();
   }
 }
 
 class VolumeFileBackend implements FileBackend {
-  readonly direct: FileBackend['direct'];
+  #direct: FileBackend['direct'];
   /** Workers have a mapping for writing: they may have written since. */
   #mayHaveWritten = false;
 
-  constructor(private readonly file: SharedFile, private readonly options: BackendOptions) {
-    const { access, gate } = file;
-    this.direct = access && { ...access, gate };
+  constructor(private readonly file: SharedFile, private readonly options: BackendOptions) {}
+
+  get direct(): FileBackend['direct'] {
+    const { access } = this.file;
+    return access && (this.#direct ??= { ...access, gate: this.file.gate });
   }
 
   get size(): number {

@@ -121,7 +121,7 @@ export function foldLateTimes(op: Op, ctx: FsContext, inode: InodeRef): void {
 
 /** Write a file's late times: before fsync, close and the loss of its lock. */
 export async function flushTimes(ctx: FsContext, ino: number): Promise<void> {
-  await withFile(ctx, ino, (state) => writeTimes(ctx, ino, state));
+  if (states(ctx).get(ino)?.lateTime !== undefined) await withFile(ctx, ino, (state) => writeTimes(ctx, ino, state));
 }
 
 /** Write all late times: before the volume is synced or unmounted, and now and then. */
