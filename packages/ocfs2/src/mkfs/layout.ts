@@ -9,7 +9,7 @@ import { UsageError } from '@lunfs/device';
 import {
   BACKUP_SUPER_OFFSETS, BitmapId1, bits, Block, capacity, ChainList, DIR_TRAILER_SIZE, Dinode, type DinodeView, DirTrailer, DISCONTIG_BITMAP_SIZE, DYN,
   ExtentList, FL, FT, GROUP_BITMAP, GroupDesc, ID2, INCOMPAT, INLINE_DATA_START, InlineData, INVALID_SLOT, Jbd2Super, JBD2_BLOCK, JBD2_INCOMPAT, JBD2_MAGIC,
-  LocalAlloc, MODE, SIG, stampCheck, STACK_GLOBAL_HEARTBEAT, SUPER_BLOCK_BLKNO, SuperBlock, SYSTEM_FILES, TruncateLog, uuidHash,
+  GlobalDquot, GlobalQuotaInfo, LOCAL_QUOTA_CLEAN, LocalAlloc, LocalQuotaInfo, MODE, QUOTA_DEFAULTS, QUOTA_MAGIC, QUOTA_ROOT, QuotaLeaf, type QuotaType, quotaLayout, quotaTypes, SIG, slotFileName, stampCheck, STACK_GLOBAL_HEARTBEAT, SUPER_BLOCK_BLKNO, SuperBlock, SYSTEM_FILES, TruncateLog, uuidHash,
 } from '../format/index.js';
 import { ClusterMap } from './cluster-map.js';
 import type { VolumePlan } from './plan.js';
@@ -48,20 +48,22 @@ const SYSTEM_NAME_ROOM = 40;
 const XATTR_INLINE_SIZE = 256;
 const LEAD_TEXT = 'this is an ocfs2 volume';
 
-type SystemKind = 'plain' | 'chain' | 'bitmap' | 'heartbeat' | 'journal' | 'localAlloc' | 'truncateLog' | 'orphanDir';
+type SystemKind = 'plain' | 'chain' | 'bitmap' | 'heartbeat' | 'journal' | 'localAlloc' | 'truncateLog' | 'orphanDir' | 'quota';
 
 /** System files in the order of their inodes; `perSlot` ones once per slot. */
-const SYSTEM_ORDER: readonly { readonly name: keyof typeof SYSTEM_FILES; readonly kind: SystemKind; readonly perSlot: boolean }[] = [
+const SYSTEM_ORDER: readonly { readonly name: keyof typeof SYSTEM_FILES; readonly kind: SystemKind; readonly perSlot: boolean; readonly quota?: QuotaType }[] = [
   { name: 'badBlocks', kind: 'plain', perSlot: false }, { name: 'globalInodeAlloc', kind: 'chain', perSlot: false },
   { name: 'slotMap', kind: 'plain', perSlot: false }, { name: 'heartbeat', kind: 'heartbeat', perSlot: false },
-  { name: 'globalBitmap', kind: 'bitmap', perSlot: false }, { name: 'orphanDir', kind: 'orphanDir', perSlot: true },
+  { name: 'globalBitmap', kind: 'bitmap', perSlot: false }, { name: 'userQuota', kind: 'quota', perSlot: false, quota: 'user' },
+  { name: 'groupQuota', kind: 'quota', perSlot: false, quota: 'group' }, { name: 'orphanDir', kind: 'orphanDir', perSlot: true },
   { name: 'extentAlloc', kind: 'chain', perSlot: true }, { name: 'inodeAlloc', kind: 'chain', perSlot: true },
   { name: 'journal', kind: 'journal', perSlot: true }, { name: 'localAlloc', kind: 'localAlloc', perSlot: true },
-  { name: 'truncateLog', kind: 'truncateLog', perSlot: true },
+  { name: 'truncateLog', kind: 'truncateLog', perSlot: true }, { name: 'localUserQuota', kind: 'quota', perSlot: true, quota: 'user' },
+  { name: 'localGroupQuota', kind: 'quota', perSlot: true, quota: 'group' },
 ];
 const KIND_FLAGS: Record<SystemKind, number> = {
   plain: 0, chain: FL.BITMAP | FL.CHAIN, bitmap: FL.BITMAP | FL.CHAIN, heartbeat: FL.HEARTBEAT, journal: FL.JOURNAL,
-  localAlloc: FL.BITMAP | FL.LOCAL_ALLOC, truncateLog: FL.DEALLOC, orphanDir: 0,
+  localAlloc: FL.BITMAP | FL.LOCAL_ALLOC, truncateLog: FL.DEALLOC, orphanDir: 0, quota: FL.QUOTA,
 };
 
 interface Entry {
@@ -156,6 +158,20 @@ class Builder {
     list.nextFree = 1;
     list.setLeaf(0, 0, clusters, blkno, 0);
     di.clusters = clusters;
+  }
+
+  /** Add one cluster to a file; its first block. */
+  append(di: DinodeView): number {
+    const list = new ExtentList(di.block, ID2);
+    const { start } = this.map.claim(1, 1);
+    const blkno = start * this.plan.bpc, last = list.nextFree - 1;
+    if (last >= 0 && list.blkno(last) + list.clusters(last) * this.plan.bpc === blkno) list.setLeaf(last, list.cpos(last), list.clusters(last) + 1, list.blkno(last), 0);
+    else {
+      list.setLeaf(last + 1, di.clusters, 1, blkno, 0);
+      list.nextFree = last + 2;
+    }
+    di.clusters += 1;
+    return blkno;
   }
 
   /** Allocate `clusters` to an empty file in as few runs as there are. */
@@ -281,7 +297,8 @@ export function layOut(plan: VolumePlan, seed: VolumeSeed): Layout {
   const systemBlocks = Math.ceil(names / Math.floor(blockSize / recLen(SYSTEM_NAME_ROOM)));
   const systemExtent = systemInline ? undefined : directoryClusters(b.clustersFor(systemBlocks * blockSize));
   const system = b.systemInode();
-  const files = SYSTEM_ORDER.flatMap(({ name, kind, perSlot }) => Array.from({ length: perSlot ? slots : 1 }, (_, slot) => ({
+  const quotas = quotaTypes(plan.features);
+  const files = SYSTEM_ORDER.filter(({ quota }) => quota === undefined || quotas.includes(quota)).flatMap(({ name, kind, perSlot }) => Array.from({ length: perSlot ? slots : 1 }, (_, slot) => ({
     kind, slot, key: name, text: perSlot ? `${SYSTEM_FILES[name]}:${String(slot).padStart(4, '0')}` : SYSTEM_FILES[name], ...b.systemInode(),
   })));
   const heartbeat = { blkno: 0, clusters: b.clustersFor(HEARTBEAT_BLOCKS * blockSize) };
@@ -300,7 +317,7 @@ export function layOut(plan: VolumePlan, seed: VolumeSeed): Layout {
     const di = b.dinode(blkno, bit, kind === 'orphanDir' ? MODE.DIR | 0o755 : MODE.REG | 0o644, flags | KIND_FLAGS[kind]);
     dis.set(text, di);
     switch (kind) {
-      case 'plain': case 'journal': b.extentList(di); break;
+      case 'plain': case 'journal': case 'quota': b.extentList(di); break;
       case 'heartbeat':
         b.singleExtent(di, heartbeat.blkno, heartbeat.clusters);
         di.size = HEARTBEAT_BLOCKS * blockSize;
@@ -350,6 +367,7 @@ export function layOut(plan: VolumePlan, seed: VolumeSeed): Layout {
   }
   for (const di of perSlot('extentAlloc')) for (let n = 0; n < plan.extentAllocClusters; n += plan.suballocCpg) b.addGroup(di);
   slotMap(b, dis.get(SYSTEM_FILES.slotMap)!);
+  quotaFiles(b, quotas, dis, rootDi.clusters);
   const lostFound = lostAndFound(b, perSlot('inodeAlloc')[0], root.blkno);
   if (rootExtent !== undefined) b.zero(rootExtent.blkno, bpc);
   b.directory(rootDi, [...dots(root.blkno, root.blkno), { name: 'lost+found', inode: lostFound, type: FT.DIR }], rootExtent);
@@ -380,6 +398,62 @@ function slotMap(b: Builder, di: DinodeView): void {
   const blkno = new ExtentList(di.block, ID2).blkno(0);
   if (extended) b.zero(blkno, clusters * b.plan.bpc);
   else for (let i = 0; i < clusters * b.plan.bpc; i++) b.block(blkno + i).bytes.fill(0xff);
+}
+
+/** Blocks of a quota file, by their number in it; the file grows with them. */
+class QuotaWriter {
+  readonly #blocks: Block[] = [];
+  constructor(private readonly b: Builder, private readonly di: DinodeView) {}
+
+  add(): Block {
+    const { bpc, blockSize } = this.b.plan;
+    const index = this.#blocks.length;
+    if (index === this.di.clusters * bpc) this.b.append(this.di);
+    const list = new ExtentList(this.di.block, ID2);
+    let place = 0;
+    for (let i = 0; i < list.nextFree; i++) {
+      const from = list.cpos(i) * bpc;
+      if (index >= from && index < from + list.clusters(i) * bpc) place = list.blkno(i) + index - from;
+    }
+    this.di.size = (index + 1) * blockSize;
+    const block = this.b.block(place, blockSize - 8);
+    this.#blocks.push(block);
+    return block;
+  }
+}
+
+/** Quota files of each kind: empty local ones, a global one with what the root user and group use so far, the root directory (mkfs.c:format_quota_files). */
+function quotaFiles(b: Builder, types: readonly QuotaType[], dis: ReadonlyMap<string, DinodeView>, rootClusters: number): void {
+  const { blockSize, clusterSize, slots } = b.plan;
+  const layout = quotaLayout(blockSize);
+  const globals = types.map((type) => {
+    const global = dis.get(SYSTEM_FILES[type === 'user' ? 'userQuota' : 'groupQuota'])!;
+    b.extend(global, b.clustersFor(2 * blockSize));
+    const writer = new QuotaWriter(b, global);
+    const info = GlobalQuotaInfo.at(writer.add());
+    Object.assign(info, { magic: QUOTA_MAGIC.global[type], ...QUOTA_DEFAULTS });
+    const root = writer.add();
+    for (let slot = 0; slot < slots; slot++) {
+      const local = dis.get(slotFileName(type === 'user' ? 'localUserQuota' : 'localGroupQuota', slot))!;
+      b.extend(local, b.clustersFor(2 * blockSize));
+      const blocks = new QuotaWriter(b, local);
+      Object.assign(LocalQuotaInfo.at(blocks.add()), { magic: QUOTA_MAGIC.local[type], flags: LOCAL_QUOTA_CLEAN, chunks: 1, blocks: 2 });
+      blocks.add();
+    }
+    return { writer, info, root };
+  });
+  for (const { writer, info, root } of globals) {
+    // Id 0 takes the first place of every block on the way to its leaf.
+    let above = root;
+    for (let index = QUOTA_ROOT + 1; index <= layout.depth + 1; index++) {
+      const block = writer.add();
+      above.dv.setUint32(0, index, true);
+      above = block;
+    }
+    QuotaLeaf.at(above).entries = 1;
+    Object.assign(GlobalDquot.at(above, QuotaLeaf.size), { space: rootClusters * clusterSize, inodes: 1 });
+    Object.assign(info, { blocks: layout.depth + 2, freeEntry: layout.depth + 1 });
+  }
 }
 
 /** The first inode of users: from slot 0's allocator, which gets its first group for it. */

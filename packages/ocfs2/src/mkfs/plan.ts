@@ -3,7 +3,7 @@
  * writing (ocfs2-tools mkfs.ocfs2/mkfs.c:fill_defaults and the functions it calls).
  */
 import { type BlockDevice, UsageError } from '@lunfs/device';
-import { capacity, COMPAT, INCOMPAT, MAX_BLOCK_SIZE, MAX_CLUSTER_SIZE, MAX_SLOTS, MIN_BLOCK_SIZE, MIN_CLUSTER_SIZE, RO_COMPAT } from '../format/index.js';
+import { capacity, COMPAT, INCOMPAT, MAX_BLOCK_SIZE, MAX_CLUSTER_SIZE, MAX_SLOTS, MIN_BLOCK_SIZE, MIN_CLUSTER_SIZE } from '../format/index.js';
 import { type FeatureLevel, type FeatureSet, resolveFeatures } from './features.js';
 
 export interface MkfsOptions {
@@ -150,10 +150,9 @@ function stackOf(options: MkfsOptions, local: boolean): VolumePlan['stack'] {
 }
 
 function featuresOf(options: MkfsOptions): { features: FeatureSet; backups: boolean; local: boolean } {
-  let { compat, incompat, roCompat } = resolveFeatures(options.featureLevel ?? 'default', options.features ?? '');
-  if (roCompat & (RO_COMPAT.USRQUOTA | RO_COMPAT.GRPQUOTA)) {
-    throw new UsageError('FEATURE_UNSUPPORTED', 'EOPNOTSUPP', 'volumes with quotas (usrquota, grpquota) are not made by this version; add "nousrquota,nogrpquota" to the features, or use mkfs.ocfs2');
-  }
+  const resolved = resolveFeatures(options.featureLevel ?? 'default', options.features ?? '');
+  const { roCompat } = resolved;
+  let { compat, incompat } = resolved;
   if (!(incompat & INCOMPAT.INLINE_DATA) && incompat & (INCOMPAT.INDEXED_DIRS | INCOMPAT.META_ECC)) {
     throw new UsageError('FEATURE_UNSUPPORTED', 'EOPNOTSUPP', 'without inline-data this version makes no volumes with indexed-dirs or metaecc; refuse those too ("noindexed-dirs,nometaecc"), or keep inline-data');
   }

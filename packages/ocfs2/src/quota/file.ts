@@ -36,6 +36,11 @@ export class QuotaFile {
     return this.op.write(this.#ref.lock, this.place(index), QUOTA_BLOCK);
   }
 
+  /** Ask for blocks before reading them one by one. */
+  prefetch(indexes: readonly number[]): void {
+    this.op.prefetch(this.#ref.lock, indexes.map((index) => this.place(index)), QUOTA_BLOCK);
+  }
+
   /** Volume's block that holds block `index` of the file. */
   place(index: number): number {
     if (index >= this.blocks) throw badField(this.#ref.block, 'dinode', 'i_size', this.#ref.di.size, `ends the quota file before its block ${index}`);

@@ -89,26 +89,31 @@ export class GlobalQuota {
     }
   }
 
-  /** Records from id `from` on in order of their ids, `limit` at most. */
-  list(from: number, limit: number): GlobalDquotView[] {
-    const out: GlobalDquotView[] = [];
-    this.#collect([QUOTA_ROOT], 0, from, limit, out);
-    return out;
-  }
-
-  /** Collect from the tree block that ends `path`, whose ids begin at `base`. */
-  #collect(path: readonly number[], base: number, from: number, limit: number, out: GlobalDquotView[]): void {
+  /**
+   * Records from id `from` on in order of their ids, `limit` at most, and the id to go on with (undefined: that was all).
+   * Level by level, so that the blocks of one are asked for together.
+   */
+  list(from: number, limit: number): { records: GlobalDquotView[]; next?: number } {
     const { refs, depth } = this.#layout;
-    const level = path.length - 1;
-    const step = refs ** (depth - 1 - level);
-    for (let i = Math.max(0, Math.floor((from - base) / step)); i < refs && out.length < limit; i++) {
-      const id = base + i * step;
-      if (id > 0xffffffff) return;
-      const child = this.#child(path[level], id, level, path);
-      if (child === 0) continue;
-      if (level < depth - 1) this.#collect([...path, child], id, from, limit, out);
-      else out.push(GlobalDquot.at(this.#file.read(child), this.#recordAt(child, id)));
+    let nodes = [{ index: QUOTA_ROOT, id: 0 }];
+    let next: number | undefined;
+    for (let level = 0; level < depth; level++) {
+      this.#file.prefetch(nodes.map(({ index }) => index));
+      const step = refs ** (depth - 1 - level);
+      const below: typeof nodes = [];
+      for (const { index, id: base } of nodes) {
+        const block = this.#file.read(index);
+        for (let i = Math.max(0, Math.floor((from - base) / step)); i < refs; i++) {
+          const child = block.dv.getUint32(4 * i, true), id = base + i * step;
+          if (child === 0 || id > 0xffffffff || (next !== undefined && id >= next)) continue;
+          if (below.length === limit) next = id;
+          else below.push({ index: this.#checked(block, `ref[${i}]`, child, QUOTA_ROOT + 1), id });
+        }
+      }
+      nodes = below;
     }
+    this.#file.prefetch(nodes.map(({ index }) => index));
+    return { records: nodes.map(({ index, id }) => GlobalDquot.at(this.#file.read(index), this.#recordAt(index, id))), next };
   }
 
   #find(id: number): { leaf: number; at: number } | undefined {

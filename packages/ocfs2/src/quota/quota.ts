@@ -57,6 +57,8 @@ interface Kind {
 
 /** Ids one operation deals with at most, so that it fits a transaction of any journal. */
 const IDS_PER_OP = 16;
+/** Ids one operation lists. */
+const IDS_PER_LIST = 256;
 /** Shortest time between two syncs, whatever the volume says. */
 const LEAST_SYNC_MS = 1000;
 
@@ -122,11 +124,14 @@ export class Quota {
   async report(type: QuotaType): Promise<QuotaRecord[]> {
     const { files } = this.#kind(type);
     const records = new Map<number, QuotaRecord>();
-    for (let from = 0, more = true; more; ) {
-      const part = await this.ctx.engine.read('quota report', (op) => new GlobalQuota(op, this.ctx, files, PR).list(from, 256).map(recordOf));
-      for (const record of part) records.set(record.id, record);
-      more = part.length > 0;
-      if (more) from = part[part.length - 1].id + 1;
+    for (let from: number | undefined = 0; from !== undefined; ) {
+      const at: number = from;
+      const part = await this.ctx.engine.read('quota report', (op) => {
+        const { records: views, next } = new GlobalQuota(op, this.ctx, files, PR).list(at, IDS_PER_LIST);
+        return { found: views.map(recordOf), next };
+      });
+      for (const record of part.found) records.set(record.id, record);
+      from = part.next;
     }
     for (const slot of this.slots) {
       for (const { id, space, inodes } of await this.ctx.engine.read('quota report', (op) => localUse(op, this.ctx, files, slot))) {

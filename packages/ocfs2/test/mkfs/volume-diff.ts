@@ -1,6 +1,6 @@
 /** Where two volumes differ, by structure and field. */
 import type { MemoryDevice } from '@lunfs/device';
-import { Block, Dinode, DirTrailer, DIR_TRAILER_SIZE, GroupDesc, Jbd2Super, JBD2_MAGIC, SIG, SuperBlock } from '../../src/format/index.js';
+import { Block, Dinode, DirTrailer, DIR_TRAILER_SIZE, GlobalQuotaInfo, GroupDesc, Jbd2Super, JBD2_MAGIC, QUOTA_MAGIC, SIG, SuperBlock } from '../../src/format/index.js';
 
 interface Table {
   readonly structName: string;
@@ -15,6 +15,7 @@ function tablesOf(block: Block): { tables: readonly Table[]; base: number; name:
   if (signature === SIG.dinode) return { tables: [Dinode], base: 0, name: 'dinode' };
   if (signature === SIG.group) return { tables: [GroupDesc], base: 0, name: 'group_desc' };
   if (Jbd2Super.at(block).magic === JBD2_MAGIC) return { tables: [Jbd2Super], base: 0, name: 'jbd2_superblock' };
+  if (Object.values<number>(QUOTA_MAGIC.global).includes(GlobalQuotaInfo.at(block).magic)) return { tables: [GlobalQuotaInfo], base: 0, name: 'global_quota_info' };
   const trailer = bytes.length - DIR_TRAILER_SIZE;
   if (DirTrailer.at(block, trailer).signature === SIG.dirTrailer) return { tables: [DirTrailer], base: trailer, name: 'dir_block' };
   return { tables: [], base: 0, name: 'data' };

@@ -1,5 +1,5 @@
 /** Volumes with quota, and what their inodes add up to by a way of counting that shares nothing with the engine. */
-import type { MemoryDevice } from '@lunfs/device';
+import type { BlockDevice, MemoryDevice } from '@lunfs/device';
 import { HostileDlm } from '../../src/locking/index.js';
 import { DYN, Dinode, DxRoot, FL, QUOTA_TYPES, type QuotaType } from '../../src/format/index.js';
 import { RawReader } from '../../src/inspect/index.js';
@@ -52,7 +52,7 @@ export async function countUse(device: MemoryDevice): Promise<Record<QuotaType, 
 /** What a mounted volume says of use. Ids without any are left out. */
 export async function reported(volume: Volume): Promise<Record<QuotaType, Use>> {
   const use: Record<QuotaType, Use> = { user: new Map(), group: new Map() };
-  for (const type of QUOTA_TYPES) {
+  for (const type of volume.quota!.types) {
     for (const { id, space, inodes } of await volume.quota!.report(type)) if (space !== 0 || inodes !== 0) use[type].set(id, { space, inodes });
   }
   return use;
@@ -63,6 +63,6 @@ export function hostileDlm(seed: number): HostileDlm {
   return new HostileDlm({ random: () => random.float(), defer: (fn) => (random.chance(0.8) ? queueMicrotask(fn) : void setImmediate(fn)) });
 }
 
-export function mountQuiet(device: MemoryDevice, options: MountOptions = {}): Promise<Volume> {
+export function mountQuiet(device: BlockDevice, options: MountOptions = {}): Promise<Volume> {
   return Volume.mount(device, quietMount(1, options));
 }
