@@ -100,7 +100,7 @@ export function freeMeta(op: Op, ctx: FsContext, type: MetaType, claim: MetaClai
   const blkno = allocatorOf(ctx, type, claim.slot);
   if (blkno === undefined) {
     throw new CorruptionError('CORRUPT_FIELD', `${ctx.geo.device}: block ${claim.blkno}: suballoc_slot = ${claim.slot} is no slot of this volume; run "lunfs check" on it`, {
-      device: ctx.geo.device, block: claim.blkno, field: 'suballoc_slot', value: claim.slot,
+      device: ctx.geo.device, block: claim.blkno, structure: `${type} block`, field: 'suballoc_slot', value: claim.slot,
     });
   }
   const alloc = readAllocator(op, ctx, blkno);

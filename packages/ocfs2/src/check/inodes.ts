@@ -1,4 +1,5 @@
 /** Pass 1: every inode of every inode allocator: its fields, trees, attributes; claims what they refer to. */
+import { AlignedPool } from '@lunfs/device';
 import { Block } from '../format/block.js';
 import { DX_LINK_MAX, DYN, EXT, FL, MODE, SIG, S_IFMT } from '../format/constants.js';
 import { blockToCluster } from '../format/geometry.js';
@@ -41,7 +42,11 @@ export async function checkInodes(c: Checker, slots: readonly { readonly groups:
   }
   runs.sort((a, b) => a.blkno - b.blkno);
   const slow = new InFlight(INODES_IN_FLIGHT);
-  for await (const { item: run, loaded } of ahead(runs, READS_AHEAD, (r) => reader.readRaw(r.blkno, r.count))) {
+  // A few buffers take turns: whoever waits for more keeps a copy of its inode.
+  const pool = new AlignedPool();
+  const buffers: Uint8Array[] = [];
+  const load = (run: Run): Promise<Block> => reader.readInto(run.blkno, (buffers.pop() ?? pool.acquire(READ_BYTES)).subarray(0, run.count * geo.blockSize));
+  for await (const { item: run, loaded } of ahead(runs, READS_AHEAD, load)) {
     const raw = await c.guard('UNREADABLE', `inode group ${run.group.blkno}`, () => loaded);
     for (let i = 0; raw !== undefined && i < run.count; i++) {
       const bit = run.bit + i;
@@ -50,6 +55,7 @@ export async function checkInodes(c: Checker, slots: readonly { readonly groups:
       const more = checkSlot(c, block, run.group, bit, run.slot);
       if (more !== undefined) await slow.add(more);
     }
+    if (raw !== undefined) buffers.push(new Uint8Array(raw.bytes.buffer, raw.bytes.byteOffset, READ_BYTES));
     onInodes(run.count);
   }
   await slow.done();

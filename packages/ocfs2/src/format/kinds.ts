@@ -58,11 +58,13 @@ export const DINODE: BlockKind = {
   },
 };
 
+const TYPES: ReadonlySet<number> = new Set(Object.values(MODE));
+
 function validateDinodeBody(block: Block, geo: Geometry): void {
   const di = Dinode.at(block);
   const { flags, mode, dynFeatures } = di;
   const type = mode & S_IFMT;
-  if (!Object.values(MODE).includes(type as never)) throw badField(block, 'dinode', 'i_mode', mode, 'is of no known type');
+  if (!TYPES.has(type)) throw badField(block, 'dinode', 'i_mode', mode, 'is of no known type');
   const inlineXattr = dynFeatures & DYN.INLINE_XATTR ? di.xattrInlineSize : 0;
   if (inlineXattr > 0 && (inlineXattr % 16 !== 0 || inlineXattr > geo.blockSize - 0xd0)) throw badField(block, 'dinode', 'i_xattr_inline_size', inlineXattr, 'does not fit the block');
   if (flags & FL.CHAIN) {

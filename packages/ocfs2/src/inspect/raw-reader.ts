@@ -31,6 +31,9 @@ export interface RawDirent {
   readonly type: number;
 }
 
+/** Bytes of an entry before its name. */
+const ENTRY_HEAD = 12;
+
 /** Find the superblock: block 2 of every possible block size, smallest first. Throws NOT_OCFS2 when none is there. */
 export async function readGeometry(device: BlockDevice): Promise<Geometry> {
   let found: unknown;
@@ -56,7 +59,7 @@ async function readBytes(device: BlockDevice, offset: number, length: number): P
   const to = Math.ceil((offset + length) / unit) * unit;
   const bytes = new Uint8Array(to - from);
   await device.read(from, bytes);
-  return bytes.slice(offset - from, offset - from + length);
+  return bytes.length === length ? bytes : bytes.slice(offset - from, offset - from + length);
 }
 
 export class RawReader {
@@ -68,11 +71,16 @@ export class RawReader {
 
   /** A block's bytes without any check. */
   async readRaw(blkno: number, count = 1): Promise<Block> {
-    const { blockSize, totalBlocks } = this.geo;
-    if (!Number.isSafeInteger(blkno) || blkno < 0 || blkno + count > totalBlocks) {
-      throw new CorruptionError('BLOCK_RANGE', `${this.geo.device}: block ${blkno} is outside the volume of ${totalBlocks} blocks`, { device: this.geo.device, block: blkno });
-    }
+    const { blockSize } = this.geo;
+    this.#checkRange(blkno, count);
     return new Block(this.geo.device, blkno, await readBytes(this.device, blkno * blockSize, count * blockSize));
+  }
+
+  /** Whole blocks into memory of the caller, without any check; it must take in whole logical blocks of the device. */
+  async readInto(blkno: number, into: Uint8Array): Promise<Block> {
+    this.#checkRange(blkno, into.length / this.geo.blockSize);
+    await this.device.read(blkno * this.geo.blockSize, into);
+    return new Block(this.geo.device, blkno, into);
   }
 
   async read(blkno: number, kind: BlockKind): Promise<Block> {
@@ -124,27 +132,41 @@ export class RawReader {
     return out;
   }
 
+  #checkRange(blkno: number, count: number): void {
+    const { totalBlocks, device } = this.geo;
+    if (Number.isSafeInteger(blkno) && blkno >= 0 && blkno + count <= totalBlocks) return;
+    throw new CorruptionError('BLOCK_RANGE', `${device}: block ${blkno} is outside the volume of ${totalBlocks} blocks`, { device, block: blkno, structure: 'volume', field: 'block number' });
+  }
+
   /** Live entries of a directory in disk order, `.` and `..` included, by a linear walk (an index is not used). */
   async entries(dir: Block): Promise<RawDirent[]> {
     const di = Dinode.at(dir);
-    const bytes = await this.content(dir);
-    const inline = (di.dynFeatures & DYN.INLINE_DATA) !== 0;
-    const area = inline ? bytes.length : this.geo.blockSize;
+    const { blockSize, bpc } = this.geo;
     const out: RawDirent[] = [];
-    const dv = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    for (let start = 0; start < bytes.length; start += area) {
-      for (let at = start; at < start + area; ) {
-        const recLen = dv.getUint16(at + 8, true), nameLen = dv.getUint8(at + 10);
-        if (recLen < 12 || recLen % 4 !== 0 || at + recLen > start + area || nameLen + 12 > recLen) {
-          throw badField(dir, 'dir_entry', `rec_len at byte ${at}`, recLen, 'does not fit the directory');
-        }
-        // The trailer has inode 0 and name length 0, so it is skipped like any free entry.
-        const hi = dv.getUint32(at + 4, true), lo = dv.getUint32(at, true);
-        const inode = hi * 2 ** 32 + lo;
-        if (inode !== 0) out.push({ name: bytes.slice(at + 12, at + 12 + nameLen), inode, type: dv.getUint8(at + 11) });
-        at += recLen;
-      }
+    if (di.dynFeatures & DYN.INLINE_DATA) {
+      gatherEntries(dir, INLINE_DATA_START, INLINE_DATA_START + di.size, out);
+      return out;
+    }
+    // Block by block: a size from disk is not what memory is taken by.
+    let left = di.size / blockSize;
+    for await (const { blkno, clusters } of this.extents(dir, ID2)) {
+      for (let i = 0; i < clusters * bpc && left > 0; i++, left--) gatherEntries(await this.readRaw(blkno + i), 0, blockSize, out);
     }
     return out;
+  }
+}
+
+/** The live entries in bytes [from, to) of a block. The trailer has inode 0 and name length 0, so it is skipped like any free entry. */
+function gatherEntries(block: Block, from: number, to: number, out: RawDirent[]): void {
+  const { bytes, dv } = block;
+  for (let at = from; at < to; ) {
+    const fits = at + ENTRY_HEAD <= to;
+    const recLen = fits ? dv.getUint16(at + 8, true) : 0, nameLen = fits ? dv.getUint8(at + 10) : 0;
+    if (recLen < ENTRY_HEAD || recLen % 4 !== 0 || at + recLen > to || nameLen + ENTRY_HEAD > recLen) {
+      throw badField(block, 'dir_entry', `rec_len at byte ${at - from}`, recLen, 'does not fit the directory');
+    }
+    const inode = dv.getUint32(at + 4, true) * 2 ** 32 + dv.getUint32(at, true);
+    if (inode !== 0) out.push({ name: bytes.slice(at + ENTRY_HEAD, at + ENTRY_HEAD + nameLen), inode, type: dv.getUint8(at + 11) });
+    at += recLen;
   }
 }

@@ -24,7 +24,7 @@ export class BlockMap {
     let blocks = 0;
     for (const { blkno, count } of runs) {
       if (blkno <= 0 || count <= 0 || blkno + count > geo.totalBlocks) {
-        throw new CorruptionError('JOURNAL_EXTENT', `${geo.device}: the journal's extent of ${count} blocks at block ${blkno} is outside the volume; run fsck.ocfs2`, { device: geo.device, block: blkno });
+        throw new CorruptionError('JOURNAL_EXTENT', `${geo.device}: the journal's extent of ${count} blocks at block ${blkno} is outside the volume; run fsck.ocfs2`, { device: geo.device, block: blkno, structure: 'extent_list', field: 'e_blkno' });
       }
       starts.push(blocks);
       blocks += count;

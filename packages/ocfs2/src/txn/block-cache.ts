@@ -6,7 +6,7 @@
  *  - An entry belongs to the cluster lock that protects it (`owner`) and is dropped with that lock.
  *  - A dirty entry (not yet in place on disk) is never evicted: the disk holds older bytes.
  */
-import { type BlockDevice, InternalError } from '@lunfs/device';
+import { type BlockDevice, CorruptionError, InternalError } from '@lunfs/device';
 import { Block } from '../format/block.js';
 import type { Geometry } from '../format/geometry.js';
 import { type BlockKind, validateBlock } from '../format/kinds.js';
@@ -145,10 +145,17 @@ export class BlockCache {
     for (const result of await Promise.allSettled(waits)) if (result.status === 'rejected') throw result.reason;
   }
 
-  /** A dirty block under another lock: the disk holds older bytes, and loading them would lose the change. */
+  /**
+   * A dirty block under another lock: the disk holds older bytes, and loading them would lose the change. It takes a volume
+   * on which two structures claim the block to get here.
+   */
   #checkOwner({ blkno, owner, kind }: BlockWish): void {
     const entry = this.#entries.get(blkno);
-    if (entry?.dirty) throw new InternalError('BLOCK_OWNER', `block ${blkno} is asked for as ${kind.name} under lock ${owner}, but was changed under ${entry.owner}`);
+    if (entry?.dirty) {
+      throw new CorruptionError('BLOCK_SHARED', `${this.geo.device}: block ${blkno} is asked for as ${kind.name} under lock ${owner}, but was changed as ${entry.kind.name} under ${entry.owner}: two structures claim it; run "lunfs check" on the volume`, {
+        device: this.geo.device, block: blkno, structure: kind.name, field: 'owner', value: entry.owner,
+      });
+    }
   }
 
   async #loadRun(run: readonly BlockWish[]): Promise<void> {

@@ -70,7 +70,7 @@ describe('the block cache', () => {
   test('never loads over a change, and never gives up a lock with one', async () => {
     const { cache, engine, log } = bench();
     await engine.run('create', (op) => void op.create(op.lock('A', EX, 0), 5, TOY_BLOCK));
-    await expect(cache.load([wish(5, 'B')])).rejects.toMatchObject({ code: 'BLOCK_OWNER' });
+    await expect(cache.load([wish(5, 'B')])).rejects.toMatchObject({ kind: 'corruption', code: 'BLOCK_SHARED', fields: { block: 5 } });
     expect(() => cache.dropOwner('A')).toThrow('not in place');
     await log.flush();
     cache.dropOwner('A');
