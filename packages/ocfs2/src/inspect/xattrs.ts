@@ -8,7 +8,7 @@ import { DYN, EXT } from '../format/constants.js';
 import { ExtentList } from '../format/lists.js';
 import { XATTR_BLOCK } from '../format/kinds.js';
 import {
-  Dinode, XATTR_BLOCK_BODY, XATTR_BUCKET_SIZE, XATTR_INDEXED, XATTR_TREE_LIST, XattrBlock, XattrEntry, XattrHeader,
+  Dinode, INLINE_DATA_START, XATTR_BLOCK_BODY, XATTR_BUCKET_SIZE, XATTR_INDEXED, XATTR_TREE_LIST, XattrBlock, XattrEntry, XattrHeader,
 } from '../format/structs.js';
 import type { ExtentRecord, RawReader } from './raw-reader.js';
 
@@ -60,6 +60,7 @@ export async function* xattrStorages(reader: RawReader, inode: Block): AsyncGene
   if (!(di.dynFeatures & DYN.HAS_XATTR)) return;
   if (di.dynFeatures & DYN.INLINE_XATTR) {
     const size = di.xattrInlineSize;
+    if (size < HEADER || size > blockSize - INLINE_DATA_START) throw badField(inode, 'dinode', 'i_xattr_inline_size', size, 'is no room for attributes');
     yield { kind: 'inline', block: inode, base: blockSize - size, size };
   }
   const xb = await xattrBlock(reader, inode);
