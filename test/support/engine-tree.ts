@@ -74,6 +74,11 @@ export class EngineTree {
     await this.volume.names.forget(blkno);
   }
 
+  async reflink(from: string, to: string): Promise<void> {
+    const { blkno } = await this.volume.names.reflink(await this.resolve(from), ...(await this.#split(to)), { uid: 0, gid: 0 });
+    await this.volume.names.forget(blkno);
+  }
+
   async rename(from: string, to: string): Promise<void> {
     const [oldDir, oldName] = await this.#split(from);
     const [newDir, newName] = await this.#split(to);

@@ -54,11 +54,12 @@ export function firstLive(list: ExtentList): number {
 
 /**
  * Put the empty record before the live ones. Only its length counts, but fsck.ocfs2 1.8.7 checks position and block of every
- * record and takes zeros for damage (EXTENT_BLKNO_RANGE): it repeats those of the first live record.
+ * record and takes zeros for damage (EXTENT_BLKNO_RANGE): it repeats those of the first live record. Not its flags: a shared
+ * extent met twice at one place ends fsck.ocfs2 with a failed assertion.
  */
 export function addEmptyRecord(list: ExtentList): void {
   list.move(0, 1, list.nextFree);
-  list.setLeaf(0, list.cpos(1), 0, list.blkno(1), list.flags(1));
+  list.setLeaf(0, list.cpos(1), 0, list.blkno(1), 0);
   list.nextFree++;
 }
 

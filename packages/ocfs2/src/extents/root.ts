@@ -37,6 +37,11 @@ interface TreeRules {
   readonly merges: boolean;
   /** Records name whole clusters of the volume (refcount trees name single blocks). */
   readonly inClusters: boolean;
+  /**
+   * A leaf that lost a record may keep the place as the empty record. Not in refcount trees: fsck.ocfs2 1.8.7 follows every
+   * record to its refcount block, an empty one too.
+   */
+  readonly emptyRecords: boolean;
   /** lunfs changes trees of this kind. */
   readonly editable: boolean;
 }
@@ -108,7 +113,7 @@ export function dinodeTree(ref: InodeRef, op: Op, ctx: FsContext): TreeRoot {
   if (!hasTree(ref)) throw new InternalError('NO_TREE', `inode ${ref.blkno} has no extent list`);
   const { generation } = ref.di;
   return new TreeRoot(op, ctx.geo, ctx.totalClusters * ctx.geo.bpc, ref.lock, ref.blkno, DINODE, ID2, (block) => Dinode.at(block), {
-    structure: 'dinode.id2.extent_list', maxRecord: MAX_LEAF_CLUSTERS, merges: true, inClusters: true, editable: true,
+    structure: 'dinode.id2.extent_list', maxRecord: MAX_LEAF_CLUSTERS, merges: true, inClusters: true, emptyRecords: true, editable: true,
   }, (other) => {
     const again = other.readOnly ? ctx.inode(other, ref.blkno, PR) : ctx.editInode(other, ref.blkno);
     return hasTree(again) && again.di.generation === generation ? dinodeTree(again, other, ctx) : undefined;
@@ -124,7 +129,7 @@ export function dxTree(owner: MetaLock, blkno: number, op: Op, ctx: FsContext): 
   const block = op.read(owner, blkno, DX_ROOT);
   if (DxRoot.at(block).flags & DX_INLINE) throw new InternalError('NO_TREE', `dx_root ${blkno} keeps its entries inline`);
   return new TreeRoot(op, ctx.geo, ctx.totalClusters * ctx.geo.bpc, owner, blkno, DX_ROOT, DX_ROOT_LIST, (b) => DxRoot.at(b), {
-    structure: 'dx_root.dr_list', maxRecord: MAX_LEAF_CLUSTERS, merges: true, inClusters: true, editable: true,
+    structure: 'dx_root.dr_list', maxRecord: MAX_LEAF_CLUSTERS, merges: true, inClusters: true, emptyRecords: true, editable: true,
   });
 }
 
@@ -136,7 +141,7 @@ export function xattrTree(owner: MetaLock, blkno: number, op: Op, ctx: FsContext
   const block = op.read(owner, blkno, XATTR_BLOCK);
   if (!(XattrBlock.at(block).flags & XATTR_INDEXED)) throw new InternalError('NO_TREE', `xattr block ${blkno} is not indexed`);
   return new TreeRoot(op, ctx.geo, ctx.totalClusters * ctx.geo.bpc, owner, blkno, XATTR_BLOCK, XATTR_TREE_LIST, (b) => XattrTreeRoot.at(b), {
-    structure: 'xattr_block.xt_list', maxRecord: Math.max(1, XATTR_RECORD_BYTES / ctx.geo.clusterSize), merges: true, inClusters: true, editable: false,
+    structure: 'xattr_block.xt_list', maxRecord: Math.max(1, XATTR_RECORD_BYTES / ctx.geo.clusterSize), merges: true, inClusters: true, emptyRecords: true, editable: false,
   });
 }
 
@@ -148,7 +153,7 @@ export function xattrValueTree(owner: MetaLock, blkno: number, kind: BlockKind, 
     throw badField(block, 'xattr_value_root', 'xr_list.l_count', list.count, 'is not a list of one record');
   }
   return new TreeRoot(op, ctx.geo, ctx.totalClusters * ctx.geo.bpc, owner, blkno, kind, at + XattrValueRoot.size, (b) => XattrValueRoot.at(b, at), {
-    structure: 'xattr_value_root.xr_list', maxRecord: MAX_LEAF_CLUSTERS, merges: true, inClusters: true, editable: false,
+    structure: 'xattr_value_root.xr_list', maxRecord: MAX_LEAF_CLUSTERS, merges: true, inClusters: true, emptyRecords: true, editable: false,
   });
 }
 
@@ -157,6 +162,6 @@ export function refcountTree(owner: MetaLock, blkno: number, op: Op, ctx: FsCont
   const block = op.read(owner, blkno, REFCOUNT_BLOCK);
   if (!(RefcountBlock.at(block).flags & REFCOUNT_TREE)) throw new InternalError('NO_TREE', `refcount block ${blkno} holds its records itself`);
   return new TreeRoot(op, ctx.geo, ctx.totalClusters * ctx.geo.bpc, owner, blkno, REFCOUNT_BLOCK, REFCOUNT_LIST, (b) => RefcountBlock.at(b), {
-    structure: 'refcount_block.rf_list', maxRecord: 1, merges: false, inClusters: false, editable: false,
+    structure: 'refcount_block.rf_list', maxRecord: 1, merges: false, inClusters: false, emptyRecords: false, editable: true,
   });
 }

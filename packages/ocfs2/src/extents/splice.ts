@@ -50,7 +50,7 @@ function walkRight(op: Op, ctx: FsContext, tree: TreeRoot, path: Path, at: numbe
     const list = editList(op, tree, leafBlock(path));
     if (dropEmptyRecord(list)) at--;
     let carry = put(list, at, gone, recs);
-    if (first && walk.open && carry.length > 0) spread = planSpread(op, ctx, tree, path, carry.length);
+    if (first && walk.open && carry.length > 0 && tree.rules.emptyRecords) spread = planSpread(op, ctx, tree, path, carry.length);
     const leavesGap = spread-- > 0 && !isRightmost(op, tree, path);
     if (leavesGap) {
       if (list.nextFree === list.count) carry = [...rawRecords(list, --list.nextFree, list.count), ...carry];
@@ -77,9 +77,9 @@ function appendLeaves(op: Op, ctx: FsContext, tree: TreeRoot, recs: readonly Ext
 function settle(op: Op, ctx: FsContext, tree: TreeRoot, path: Path, list: ExtentList, walk: Walk): void {
   if (path.index.length === 0) return;
   let { fill } = walk;
-  if (walk.open && list.nextFree < list.count - 1) fill = planFill(op, ctx, tree, path, list.count - 1 - list.nextFree);
+  if (walk.open && tree.rules.emptyRecords && list.nextFree < list.count - 1) fill = planFill(op, ctx, tree, path, list.count - 1 - list.nextFree);
   // One free place may stay, as the empty record; more are filled from the right. What comes may join the last record.
-  const wanted = fill > 0 ? list.count : list.count - 1;
+  const wanted = fill > 0 || !tree.rules.emptyRecords ? list.count : list.count - 1;
   const after: Walk = { spread: 0, fill: Math.max(fill - 1, 0), open: walk.open && fill === 0 };
   const complete = list.nextFree >= wanted;
   while (list.nextFree < wanted) {

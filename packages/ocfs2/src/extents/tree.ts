@@ -91,6 +91,15 @@ export function insert(op: Op, ctx: FsContext, tree: TreeRoot, rec: ExtentRec): 
  * pieces that came to agree with their neighbours are joined.
  */
 export function setFlags(op: Op, ctx: FsContext, tree: TreeRoot, cpos: number, clusters: number, set: number, clear: number): void {
+  change(op, ctx, tree, cpos, clusters, (rec) => ({ ...rec, flags: (rec.flags | set) & ~clear }));
+}
+
+/** Let [cpos, cpos + clusters), which must be mapped throughout, lie from block `blkno` on, with these flags. What becomes of the old place is the caller's. */
+export function remap(op: Op, ctx: FsContext, tree: TreeRoot, cpos: number, clusters: number, blkno: number, flags: number): void {
+  change(op, ctx, tree, cpos, clusters, (rec) => ({ ...rec, blkno: blkno + (rec.cpos - cpos) * tree.geo.bpc, flags }));
+}
+
+function change(op: Op, ctx: FsContext, tree: TreeRoot, cpos: number, clusters: number, to: (rec: ExtentRec) => ExtentRec): void {
   const end = cpos + clusters;
   for (let at = cpos; at < end; ) {
     const path = findPath(op, tree, at);
@@ -102,15 +111,27 @@ export function setFlags(op: Op, ctx: FsContext, tree: TreeRoot, cpos: number, c
       const rec = record(tree, list, i);
       const recEnd = rec.cpos + rec.clusters;
       if (at < rec.cpos || at >= recEnd) break;
-      const to = Math.min(recEnd, end);
+      const stop = Math.min(recEnd, end);
       if (at > rec.cpos) recs.push(part(tree, rec, rec.cpos, at));
-      recs.push({ ...part(tree, rec, at, to), flags: (rec.flags | set) & ~clear });
-      if (to < recEnd) recs.push(part(tree, rec, to, recEnd));
-      at = to;
+      recs.push(to(part(tree, rec, at, stop)));
+      if (stop < recEnd) recs.push(part(tree, rec, stop, recEnd));
+      at = stop;
     }
     if (gone === 0) throw new InternalError('EXTENT_HOLE', `cluster ${at} is not mapped in the tree of block ${tree.blkno}`);
     replace(op, ctx, tree, path, first, gone, recs);
   }
+}
+
+/** Let the leftmost record start at `to` instead of `from`, which is later: for trees whose records are keys (refcount trees). */
+export function moveFirst(op: Op, tree: TreeRoot, from: number, to: number): void {
+  const path = findPath(op, tree, from);
+  const list = editList(op, tree, leafBlock(path));
+  const first = firstLive(list);
+  if (to > from || first === list.nextFree || list.cpos(first) !== from || path.index.some((i) => i > 0)) {
+    throw new InternalError('EXTENT_MOVE', `record at ${from} is to start at ${to}, but is not the first of the tree of block ${tree.blkno}`);
+  }
+  list.setCpos(first, to);
+  fixStart(op, tree, path);
 }
 
 /**

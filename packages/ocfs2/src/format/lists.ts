@@ -162,6 +162,20 @@ export class RefcountRecList {
   cpos(i: number): number { return u64(this.#dv, this.at(i)); }
   clusters(i: number): number { return this.#dv.getUint32(this.at(i) + 8, true); }
   refcount(i: number): number { return this.#dv.getUint32(this.at(i) + 12, true); }
+  set(i: number, cpos: number, clusters: number, refcount: number): void {
+    const at = this.at(i);
+    setU64(this.#dv, at, cpos);
+    this.#dv.setUint32(at + 8, clusters, true);
+    this.#dv.setUint32(at + 12, refcount, true);
+  }
+  /** Copy `n` records from index `from` to index `to` (may overlap). */
+  move(from: number, to: number, n: number): void {
+    if (n > 0) this.block.bytes.copyWithin(this.at(to), this.at(from), this.at(from + n));
+  }
+  /** Zero `n` records from index `i`. */
+  clear(i: number, n: number): void {
+    if (n > 0) this.block.bytes.fill(0, this.at(i), this.at(i + n));
+  }
 }
 
 /** Little-endian bitmaps: bit n is bit n&7 of byte n>>3; 1 = in use. `base` is a byte offset into `bytes`. */

@@ -68,7 +68,7 @@ export class BlockCache {
     return entry;
   }
 
-  /** The present version, whoever owns it and whatever it is; counts as no use of it. */
+  /** The present version, whoever owns it and whatever it is; counts as no use of it. Its lock protects it, not the caller. */
   peek(blkno: number): CacheEntry | undefined {
     return this.#entries.get(blkno);
   }

@@ -1,10 +1,10 @@
 /**
- * What this version reads but does not change: extended attributes, shared (refcounted) extents. An operation
- * that would have to change them is refused by name before it changes anything, so they are never left half true.
+ * What this version reads but does not change: extended attributes. An operation that would have to change them is refused by name before
+ * it changes anything, so they are never left half true.
  */
 import { UsageError } from '@lunfs/device';
 import { badField } from '../format/block.js';
-import { DYN, EXT } from '../format/constants.js';
+import { DYN } from '../format/constants.js';
 import { XATTR_BLOCK } from '../format/kinds.js';
 import { XATTR_BLOCK_BODY, XATTR_INDEXED, XattrBlock, XattrEntry, XattrHeader } from '../format/structs.js';
 import type { FsContext, InodeRef } from '../context.js';
@@ -22,19 +22,8 @@ function refuse(ctx: FsContext, blkno: number, feature: string, what: string): U
   );
 }
 
-/** Refuse to change the data of an inode whose extents may be shared. */
-export function guardShared(ctx: FsContext, inode: InodeRef, what: string): void {
-  if (inode.di.dynFeatures & DYN.HAS_REFCOUNT) throw refuse(ctx, inode.blkno, 'shared (refcounted) extents', what);
-}
-
-/** Refuse to change data or place of an extent that is shared. `flags`: EXT bits of its record. */
-export function guardExtent(ctx: FsContext, blkno: number, flags: number, what: string): void {
-  if (flags & EXT.REFCOUNTED) throw refuse(ctx, blkno, 'shared (refcounted) extents', what);
-}
-
 /** Refuse to free an inode that owns blocks this version cannot free. Attributes that lie in the dinode go with it. */
 export function guardWipe(ctx: FsContext, inode: InodeRef): void {
-  guardShared(ctx, inode, 'removing');
   const { di } = inode;
   if (!(di.dynFeatures & DYN.HAS_XATTR)) return;
   if (di.xattrLoc !== 0 || inlineTypes(ctx, inode).some((type) => !(type & XATTR_LOCAL))) throw refuse(ctx, inode.blkno, 'extended attributes', 'removing');

@@ -61,6 +61,26 @@ export async function zeroBytes(device: BlockDevice, at: number, length: number)
   await Promise.all(writes);
 }
 
+/** Bytes copied at once. */
+const COPY_STEP = 1 << 20;
+
+/**
+ * Copy a piece of a file to device byte `to`, in whole logical blocks; those that lie wholly inside bytes [except.from,
+ * except.to) of the file are left out.
+ */
+export async function copyBytes(device: BlockDevice, piece: Piece, to: number, except: { readonly from: number; readonly to: number }): Promise<void> {
+  const unit = device.logicalBlockSize;
+  const end = piece.offset + piece.length;
+  const from = Math.min(end, Math.max(piece.offset, ceil(except.from, unit))), until = Math.max(from, Math.min(end, floor(except.to, unit)));
+  for (const [a, b] of [[piece.offset, from], [until, end]]) {
+    for (let at = a; at < b; at += COPY_STEP) {
+      const bytes = new Uint8Array(Math.min(COPY_STEP, b - at));
+      await device.read(piece.device + (at - piece.offset), bytes);
+      await device.write(to + (at - piece.offset), bytes);
+    }
+  }
+}
+
 async function patch(device: BlockDevice, sectorAt: number, change: (sector: Uint8Array) => void): Promise<void> {
   const sector = new Uint8Array(device.logicalBlockSize);
   await device.read(sectorAt, sector);

@@ -12,12 +12,11 @@ import { EXT } from '../format/constants.js';
 import { InlineData } from '../format/structs.js';
 import { EX } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
-import { guardExtent } from './feature-guard.js';
 import type { Piece } from './file-data.js';
 import { inlineToExtents, resizeInline } from './file-inline.js';
 import { isInline, lockFile } from './file-map.js';
 import { type FileState, touch, withFile } from './file-state.js';
-import { guardRemoval, removeClusters, zeroPieces } from './file-truncate.js';
+import { removeClusters, zeroPieces } from './file-truncate.js';
 import { allocate, checkFileRange, writtenPieces } from './file-write.js';
 import { Ordered } from './ordered.js';
 
@@ -74,7 +73,8 @@ async function reserveRange(ctx: FsContext, ino: number, offset: number, length:
   checkRange(ctx, ino, offset, length);
   needUnwritten(ctx, ino, 'reserving space');
   await withFile(ctx, ino, async (state) => {
-    const release = await state.ranges.lock(clusterRange(ctx, offset, offset)[0], Number.POSITIVE_INFINITY, true);
+    // From 0: what lies between i_size and the range is zeroed when i_size comes to lie behind it, and may move for that.
+    const release = await state.ranges.lock(options.keepSize ? clusterRange(ctx, offset, offset)[0] : 0, Number.POSITIVE_INFINITY, true);
     try {
       for (let at = offset; at < offset + length; ) {
         at = await reserveStep(ctx, ino, state, at, offset + length, options);
@@ -119,7 +119,7 @@ async function reserveStep(ctx: FsContext, ino: number, state: FileState, from: 
     }
     const reached = Math.min(end, cpos * clusterSize);
     if (!options.keepSize && reached > ref.di.size && (options.zeroed || reached === end)) {
-      zero.push(...writtenPieces(op, ctx, ref, ref.di.size, reached).filter((p) => !zero.some((z) => z.device <= p.device && p.device < z.device + z.length)));
+      zero.push(...writtenPieces(op, ctx, ref, ref.di.size, reached, ordered).filter((p) => !zero.some((z) => z.device <= p.device && p.device < z.device + z.length)));
       ref.di.size = reached;
     }
     return { at: cpos * clusterSize, zero };
@@ -172,8 +172,7 @@ export async function punchHole(ctx: FsContext, ino: number, offset: number, len
         zeroInline(ref, from, end);
         return { first: 0, last: 0, zero: [] };
       }
-      const { first, last, zero } = splitRange(op, ctx, ref, from, end);
-      guardRemoval(op, ctx, ref, first, last);
+      const { first, last, zero } = splitRange(op, ctx, ref, from, end, ordered);
       return { first, last, zero };
     });
     await ordered.finish(() => zeroPieces(ctx, step.zero));
@@ -200,7 +199,7 @@ export async function zeroRange(ctx: FsContext, ino: number, offset: number, len
           zeroInline(ref, from, end);
           return { zero: [], next: undefined };
         }
-        const { first, last, zero } = splitRange(op, ctx, ref, from, end);
+        const { first, last, zero } = splitRange(op, ctx, ref, from, end, ordered);
         return { zero: start === 0 ? zero : [], next: unwrite(op, ctx, ref, Math.max(first, start), last) };
       });
       await ordered.finish(() => zeroPieces(ctx, step.zero));
@@ -210,7 +209,7 @@ export async function zeroRange(ctx: FsContext, ino: number, offset: number, len
   await reserveRange(ctx, ino, offset, length, { keepSize });
 }
 
-/** Mark written clusters of [cpos, end) unwritten; returns where to go on if there were too many for one operation. */
+/** Mark written clusters of [cpos, end) unwritten, shared ones too: others who share them see their bytes as before; returns where to go on if there were too many for one operation. */
 function unwrite(op: Op, ctx: FsContext, ref: InodeRef, cpos: number, end: number): number | undefined {
   const tree = dinodeTree(ref, op, ctx);
   let at = cpos;
@@ -219,7 +218,6 @@ function unwrite(op: Op, ctx: FsContext, ref: InodeRef, cpos: number, end: numbe
     const found = lookup(op, tree, at);
     const most = Math.min(end, found.cpos + found.clusters) - at;
     if (!found.hole) {
-      guardExtent(ctx, ref.blkno, found.flags, 'zeroing');
       if (!(found.flags & EXT.UNWRITTEN)) setFlags(op, ctx, tree, at, most, EXT.UNWRITTEN, 0);
     }
     at += most;
@@ -241,14 +239,14 @@ async function changeRange(ctx: FsContext, ino: number, from: number, end: numbe
 }
 
 /** Whole clusters [first, last) of a range, and the written pieces outside them. The cluster that holds i_size counts as whole if the range covers all of it up to there. */
-function splitRange(op: Op, ctx: FsContext, ref: InodeRef, from: number, end: number): { first: number; last: number; zero: Piece[] } {
+function splitRange(op: Op, ctx: FsContext, ref: InodeRef, from: number, end: number, ordered: Ordered): { first: number; last: number; zero: Piece[] } {
   const { clusterSize } = ctx.geo;
   const first = Math.ceil(from / clusterSize);
   const last = Math.max(first, end >= ref.di.size ? Math.ceil(end / clusterSize) : Math.floor(end / clusterSize));
   const head = Math.min(end, first * clusterSize);
-  const zero = from < head ? writtenPieces(op, ctx, ref, from, head) : [];
+  const zero = from < head ? writtenPieces(op, ctx, ref, from, head, ordered) : [];
   const tail = Math.max(last * clusterSize, head);
-  if (tail < end) zero.push(...writtenPieces(op, ctx, ref, tail, end));
+  if (tail < end) zero.push(...writtenPieces(op, ctx, ref, tail, end, ordered));
   return { first, last, zero };
 }
 

@@ -4,14 +4,14 @@
  * consistent file with clusters beyond i_size; they are zeroed when the file grows over them and freed with the file.
  */
 import type { FsContext, InodeRef } from '../context.js';
-import { releaseClusters } from '../alloc/index.js';
-import { dinodeTree, lastBefore, removeRange, walk } from '../extents/index.js';
+import { dinodeTree, lastBefore } from '../extents/index.js';
 import { DYN } from '../format/constants.js';
 import { capacity } from '../format/geometry.js';
 import { InlineData } from '../format/structs.js';
 import { EX } from '../locking/levels.js';
-import type { Op } from '../txn/index.js';
-import { guardExtent } from './feature-guard.js';
+import { hasRefTree, leaveRefTree } from '../refcount/index.js';
+import type { LockTable, Op } from '../txn/index.js';
+import { unmapPiece } from './file-cow.js';
 import { type Piece, zeroBytes } from './file-data.js';
 import { inlineToExtents, resizeInline } from './file-inline.js';
 import { isInline, lockFile } from './file-map.js';
@@ -58,8 +58,7 @@ async function resize(ctx: FsContext, ino: number, state: FileState, before: num
         inlineToExtents(op, ctx, ref, ordered);
       }
       const end = Math.ceil(size / clusterSize);
-      if (size <= before) guardRemoval(op, ctx, ref, end, NO_END);
-      const zero = size <= before ? writtenPieces(op, ctx, ref, size, end * clusterSize) : writtenPieces(op, ctx, ref, before, size);
+      const zero = size <= before ? writtenPieces(op, ctx, ref, size, end * clusterSize, ordered) : writtenPieces(op, ctx, ref, before, size, ordered);
       ref.di.size = size;
       return { zero, unmap: size <= before };
     });
@@ -76,24 +75,12 @@ export async function zeroPieces(ctx: FsContext, pieces: readonly Piece[]): Prom
   await Promise.all(pieces.map((p) => zeroBytes(ctx.engine.cache.device, p.device, p.length)));
 }
 
-/** Before the first of several removing operations: throws if one of them would have to be refused. */
-export function guardRemoval(op: Op, ctx: FsContext, ref: InodeRef, first: number, end: number): void {
-  const tree = dinodeTree(ref, op, ctx);
-  const last = lastBefore(op, tree, end);
-  if (last === undefined || last.cpos + last.clusters <= first) return;
-  if (!(ref.di.dynFeatures & DYN.HAS_REFCOUNT)) return;
-  for (const rec of walk(op, tree, first)) {
-    if (rec.cpos >= end) return;
-    guardExtent(ctx, ref.blkno, rec.flags, 'freeing space of');
-  }
-}
-
 /**
  * Unmap clusters [first, end) of a file from the end backwards, as many operations as it takes; the physical clusters go
- * to the truncate log. The caller holds the range lock and has recalled mappings.
+ * to the truncate log, shared ones lose a reference. The caller holds the range lock and has recalled mappings.
  */
-export async function removeClusters(ctx: FsContext, ino: number, name: string, first: number, end: number): Promise<void> {
-  for (let at = end; at > first; ) at = await ctx.engine.run(name, (op) => removeSome(op, ctx, ctx.editInode(op, ino), first, at));
+export async function removeClusters(ctx: FsContext, ino: number, name: string, first: number, end: number, locks: LockTable = ctx.engine.locks): Promise<void> {
+  for (let at = end; at > first; ) at = await ctx.engine.run(name, (op) => removeSome(op, ctx, ctx.editInode(op, ino), first, at), locks);
 }
 
 /** Free what a file has beyond its size: left by an unfinished truncate or direct write, or reserved there. */
@@ -113,7 +100,7 @@ export async function cutToSize(ctx: FsContext, ino: number): Promise<void> {
   });
 }
 
-/** One operation's worth: returns where the next one goes on, `first` at the end. */
+/** One operation's worth: returns where the next one goes on, `first` at the end. Without any cluster left the file leaves its refcount tree (Linux 6.1 fs/ocfs2/file.c:ocfs2_truncate_file). */
 function removeSome(op: Op, ctx: FsContext, ref: InodeRef, first: number, end: number): number {
   const tree = dinodeTree(ref, op, ctx);
   // All of them must fit an empty truncate log, or the operation would never get through.
@@ -121,11 +108,16 @@ function removeSome(op: Op, ctx: FsContext, ref: InodeRef, first: number, end: n
   let at = end;
   for (let i = 0; i < most; i++) {
     const rec = lastBefore(op, tree, at);
-    if (rec === undefined || rec.cpos + rec.clusters <= first) return first;
-    guardExtent(ctx, ref.blkno, rec.flags, 'freeing space of');
-    const from = Math.max(first, rec.cpos), to = Math.min(at, rec.cpos + rec.clusters);
-    removeRange(op, ctx, tree, from, to - from, (start, clusters) => releaseClusters(op, ctx, start, clusters));
-    at = from;
+    if (rec === undefined || rec.cpos + rec.clusters <= first) {
+      if (ref.di.clusters === 0 && hasRefTree(ref) && !mayShareValues(ref)) leaveRefTree(op, ctx, ref);
+      return first;
+    }
+    at = unmapPiece(op, ctx, ref, rec, first, at);
   }
   return at;
+}
+
+/** May attributes of the inode lie outside it, in shared clusters? */
+function mayShareValues({ di }: InodeRef): boolean {
+  return (di.dynFeatures & DYN.HAS_XATTR) !== 0;
 }

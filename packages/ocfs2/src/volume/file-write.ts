@@ -3,6 +3,7 @@
  *
  * In place: all of the range is mapped, written, unshared and below i_size. Data goes to the device under the cluster
  * locks, no operation runs, mtime is late (file-state.ts).
+ * Shared extents are first given clusters of their own (file-cow.ts), then written as if they had been the file's.
  * Otherwise one operation claims clusters, inserts extents as written or turns unwritten ones into written ones, and sets
  * i_size and times; the data goes to the device after it, and the transaction commits only when the data is there
  * (data=ordered): a crash shows all or nothing, never old bytes. Nobody in this process sees the new extents before,
@@ -14,9 +15,10 @@ import type { FsContext, InodeRef } from '../context.js';
 import { dinodeTree, insert, lookup, setFlags } from '../extents/index.js';
 import { EXT } from '../format/constants.js';
 import { EX } from '../locking/levels.js';
+import { hasRefTree } from '../refcount/index.js';
 import { claimClusters } from '../alloc/index.js';
 import type { Op } from '../txn/index.js';
-import { guardExtent } from './feature-guard.js';
+import { COW_BYTES, cowRange, unshare } from './file-cow.js';
 import { type Piece, writeBytes, writeFresh, zeroBytes } from './file-data.js';
 import { becomesInline, inlineToExtents, writeInline } from './file-inline.js';
 import { type Segment, isInline, lockFile, segments } from './file-map.js';
@@ -25,6 +27,8 @@ import { Ordered } from './ordered.js';
 
 /** Pieces one operation takes on at most, so that it fits a transaction. */
 const MAX_PIECES = 64;
+/** Of these, pieces of shared extents that one stretch of a write copies at most: each may change blocks of two trees. */
+const COW_PIECES = 16;
 
 /** Largest size of a file in bytes (Linux 6.1 fs/ocfs2/super.c:ocfs2_max_file_offset). */
 export function maxFileSize(ctx: FsContext): number {
@@ -94,6 +98,12 @@ function planInPlace(op: Op, ctx: FsContext, ino: number, offset: number, end: n
   return out;
 }
 
+/** Clusters [first, end) of a file. */
+interface ClusterRange {
+  readonly first: number;
+  readonly end: number;
+}
+
 interface Step {
   readonly offset: number;
   readonly length: number;
@@ -113,7 +123,10 @@ interface WritePlan extends Step {
 async function writeAllocating(ctx: FsContext, ino: number, state: FileState, at: number | undefined, from: Uint8Array): Promise<Step> {
   const { clusterSize } = ctx.geo;
   for (;;) {
-    const size = await ctx.engine.read('size', (op) => lockFile(op, ctx, ino, EX).di.size);
+    const { size, shares } = await ctx.engine.read('size', (op) => {
+      const ref = lockFile(op, ctx, ino, EX);
+      return { size: ref.di.size, shares: hasRefTree(ref) };
+    });
     const offset = at ?? size, end = offset + from.length;
     if (at === undefined) checkFileRange(ctx, ino, offset, from.length);
     if (!ctx.geo.sparse && offset > size) {
@@ -121,8 +134,11 @@ async function writeAllocating(ctx: FsContext, ino: number, state: FileState, at
       continue;
     }
     const extends_ = end > size;
-    const lockFrom = Math.floor((extends_ ? Math.min(offset, size) : offset) / clusterSize) * clusterSize;
-    const release = await state.ranges.lock(lockFrom, extends_ ? Number.POSITIVE_INFINITY : Math.ceil(end / clusterSize) * clusterSize, true);
+    // What is copied on write moves, so it is locked as well.
+    const around = shares ? COW_BYTES : 0;
+    const lockFrom = Math.max(0, Math.floor((extends_ ? Math.min(offset, size) : offset) / clusterSize) * clusterSize - around);
+    const lockTo = extends_ ? Number.POSITIVE_INFINITY : Math.ceil(end / clusterSize) * clusterSize + around;
+    const release = await state.ranges.lock(lockFrom, lockTo, true);
     try {
       const ordered = new Ordered();
       const plan = await ctx.engine.run('write', (op): WritePlan | 'again' => {
@@ -131,7 +147,7 @@ async function writeAllocating(ctx: FsContext, ino: number, state: FileState, at
         if (ref.di.size !== size && (extends_ || end > ref.di.size)) return 'again';
         ordered.attach(op);
         touch(op, ref.di, state);
-        return planAllocating(op, ctx, ref, offset, from, ordered);
+        return planAllocating(op, ctx, ref, offset, from, ordered, { first: lockFrom / clusterSize, end: lockTo / clusterSize });
       });
       if (plan === 'again') continue;
       const { device } = ctx.engine.cache;
@@ -152,7 +168,8 @@ async function writeAllocating(ctx: FsContext, ino: number, state: FileState, at
   }
 }
 
-function planAllocating(op: Op, ctx: FsContext, ref: InodeRef, offset: number, from: Uint8Array, ordered: Ordered): WritePlan {
+/** `locked`: clusters of the file that may move. */
+function planAllocating(op: Op, ctx: FsContext, ref: InodeRef, offset: number, from: Uint8Array, ordered: Ordered, locked: ClusterRange): WritePlan {
   const { di } = ref;
   const end = offset + from.length;
   const nothing = { zero: [], old: [], fresh: [] };
@@ -163,20 +180,28 @@ function planAllocating(op: Op, ctx: FsContext, ref: InodeRef, offset: number, f
   if (isInline(ref)) inlineToExtents(op, ctx, ref, ordered);
   const { clusterSize, blockSize } = ctx.geo;
   const tree = dinodeTree(ref, op, ctx);
-  const zero = offset > di.size ? writtenPieces(op, ctx, ref, di.size, offset) : [];
+  const zero = offset > di.size ? writtenPieces(op, ctx, ref, di.size, offset, ordered) : [];
   const old: Piece[] = [], fresh: Piece[] = [];
+  const written = { from: offset, to: offset };
   const endCluster = Math.ceil(end / clusterSize);
   let at = offset;
   for (let pieces = 0; at < end && pieces < MAX_PIECES; pieces++) {
     const cpos = Math.floor(at / clusterSize);
-    const found = lookup(op, tree, cpos);
+    let found = lookup(op, tree, cpos);
+    if (!found.hole && found.flags & EXT.REFCOUNTED) {
+      const range = cowRange(clusterSize, found, cpos, Math.min(endCluster, found.cpos + found.clusters) - cpos);
+      // What is too much for this operation the next one goes on with.
+      const done = unshare(op, ctx, ref, Math.max(range.first, locked.first), Math.min(range.end, locked.end), ordered, COW_PIECES, written);
+      if (done <= cpos) break;
+      found = lookup(op, tree, cpos);
+      pieces += COW_PIECES;
+    }
     const most = Math.min(endCluster, found.cpos + found.clusters) - cpos;
     const got = found.hole ? allocate(op, ctx, ref, cpos, most, 0) : { clusters: most, blkno: found.blkno + (cpos - found.cpos) * ctx.geo.bpc };
     const piece = { offset: cpos * clusterSize, length: got.clusters * clusterSize, device: got.blkno * blockSize };
     const to = Math.min(end, piece.offset + piece.length);
     if (found.hole) fresh.push(piece);
     else {
-      guardExtent(ctx, ref.blkno, found.flags, 'writing to');
       if (found.flags & EXT.UNWRITTEN) {
         setFlags(op, ctx, tree, cpos, most, 0, EXT.UNWRITTEN);
         fresh.push(piece);
@@ -184,7 +209,8 @@ function planAllocating(op: Op, ctx: FsContext, ref: InodeRef, offset: number, f
     }
     at = to;
   }
-  if (at > di.size) di.size = at;
+  written.to = at;
+  if (at > offset && at > di.size) di.size = at;
   return { offset, length: at - offset, zero, old, fresh };
 }
 
@@ -199,15 +225,32 @@ export function allocate(op: Op, ctx: FsContext, ref: InodeRef, cpos: number, wa
   return { clusters: len, blkno };
 }
 
-/** Pieces of [from, to) that hold written data (to be zeroed). Throws if one is shared. */
-export function writtenPieces(op: Op, ctx: FsContext, ref: InodeRef, from: number, to: number): Piece[] {
+/** Pieces of [from, to) that hold written data, to be zeroed. Shared ones become the file's own first. */
+export function writtenPieces(op: Op, ctx: FsContext, ref: InodeRef, from: number, to: number, ordered: Ordered): Piece[] {
+  if (hasRefTree(ref)) ownWritten(op, ctx, ref, from, to, ordered);
   const out: Piece[] = [];
   for (const s of segments(op, ctx, ref, from, to)) {
     if (s.device < 0 || s.flags & EXT.UNWRITTEN) continue;
-    guardExtent(ctx, ref.blkno, s.flags, 'zeroing a part of');
     out.push({ offset: s.offset, length: s.length, device: s.device });
   }
   return out;
+}
+
+/** See to it that what is written in [from, to) is not shared: whole clusters are marked unwritten, parts copied. */
+function ownWritten(op: Op, ctx: FsContext, ref: InodeRef, from: number, to: number, ordered: Ordered): void {
+  const { clusterSize, unwritten } = ctx.geo;
+  const tree = dinodeTree(ref, op, ctx);
+  const first = Math.ceil(from / clusterSize), last = Math.floor(to / clusterSize), end = Math.ceil(to / clusterSize);
+  for (let at = Math.floor(from / clusterSize); at < end; ) {
+    const found = lookup(op, tree, at);
+    const stop = Math.min(end, found.cpos + found.clusters);
+    const whole = Math.min(stop, last);
+    if (found.hole || found.flags !== EXT.REFCOUNTED) at = stop;
+    else if (unwritten && at >= first && at < whole) {
+      setFlags(op, ctx, tree, at, whole - at, EXT.UNWRITTEN, 0);
+      at = whole;
+    } else at = unshare(op, ctx, ref, at, unwritten ? at + 1 : stop, ordered);
+  }
 }
 
 /**
@@ -227,7 +270,7 @@ export async function fillTo(ctx: FsContext, ino: number, state: FileState, size
         ordered.attach(op);
         touch(op, ref.di, state);
         if (isInline(ref)) inlineToExtents(op, ctx, ref, ordered);
-        const zero = writtenPieces(op, ctx, ref, ref.di.size, size);
+        const zero = writtenPieces(op, ctx, ref, ref.di.size, size, ordered);
         const tree = dinodeTree(ref, op, ctx);
         let at = Math.ceil(ref.di.size / clusterSize);
         const end = Math.ceil(size / clusterSize);

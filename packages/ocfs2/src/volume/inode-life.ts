@@ -10,13 +10,15 @@ import { type ErrorKind, LunfsError } from '@lunfs/device';
 import { badField } from '../format/block.js';
 import { DYN, FL } from '../format/constants.js';
 import type { FsContext, InodeRef } from '../context.js';
-import { freeMeta, releaseClusters } from '../alloc/index.js';
+import { freeMeta } from '../alloc/index.js';
 import { dirShrinkIndex } from '../dir/index.js';
-import { dinodeTree, lookup, removeRange, treeEnd } from '../extents/index.js';
+import { dinodeTree, lookup, treeEnd } from '../extents/index.js';
 import { EX, PR, RANK, lockName } from '../locking/levels.js';
+import { hasRefTree, leaveRefTree } from '../refcount/index.js';
 import type { Op } from '../txn/index.js';
 import { isFastSymlink, knownInode, linkCount } from './attributes.js';
 import { guardWipe } from './feature-guard.js';
+import { unmapPiece } from './file-cow.js';
 import { foldLateTimes } from './file-state.js';
 import { dioOrphanRemove, listOrphans, orphanRemove } from './orphans.js';
 
@@ -132,11 +134,12 @@ function wipeStep(op: Op, ctx: FsContext, blkno: number): 'kept' | 'more' | 'gon
       if (pieces === 0) return 'more';
       const rec = lookup(op, tree, end - 1);
       if (rec.hole) throw badField(inode.block, 'dinode.id2.extent_list', 'rec', end, 'ends the tree but maps nothing');
-      removeRange(op, ctx, tree, rec.cpos, rec.clusters, (start, clusters) => releaseClusters(op, ctx, start, clusters));
+      unmapPiece(op, ctx, inode, rec, rec.cpos, end);
     }
   }
   dirShrinkIndex(op, ctx, inode, pieces);
   if (di.dynFeatures & DYN.INDEXED_DIR) return 'more';
+  if (hasRefTree(inode)) leaveRefTree(op, ctx, inode);
   orphanRemove(op, ctx, inode);
   foldLateTimes(op, ctx, inode);
   di.dtime = op.now.sec;

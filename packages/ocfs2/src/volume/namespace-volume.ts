@@ -14,6 +14,7 @@ import {
 import { withLateTimes } from './file-state.js';
 import { InodeTable } from './inode-life.js';
 import { type NewInode, type Unlinked, createName, findName, linkName, lookupName, readSymlink, unlinkName } from './namespace.js';
+import { type ReflinkOptions, reflinkFile } from './reflink.js';
 import { type Relation, type RenameRequest, belowItself, parentOf, renameName } from './namespace-rename.js';
 
 export class Namespace {
@@ -59,6 +60,11 @@ export class Namespace {
 
   link(blkno: number, dir: number, name: Uint8Array): Promise<Attributes> {
     return this.ctx.engine.run('link', (op) => this.#referred(op, linkName(op, this.ctx, blkno, dir, name)));
+  }
+
+  /** Clone a regular file, sharing its clusters (reflink.ts). Throws NO_REFLINK on volumes without that. */
+  async reflink(source: number, dir: number, name: Uint8Array, options: ReflinkOptions): Promise<Attributes> {
+    return this.attributes(await reflinkFile(this.ctx, this.inodes, source, dir, name, options));
   }
 
   async unlink(dir: number, name: Uint8Array): Promise<void> {

@@ -89,7 +89,7 @@ export function checkFlags(ctx: FsContext, { blkno, di }: InodeRef, mask: number
   if (di.attr & mask) throw refuse(ctx, 'FLAGS_FORBID', 'EPERM', blkno, `is ${di.attr & mask & ATTR.IMMUTABLE ? 'immutable' : 'append-only'}; clear the flag with chattr first`);
 }
 
-function checkAbsent(op: Op, ctx: FsContext, dir: InodeRef, name: Uint8Array): void {
+export function checkAbsent(op: Op, ctx: FsContext, dir: InodeRef, name: Uint8Array): void {
   if (dirLookup(op, ctx, dir, name) === undefined) return;
   throw new UsageError('EXISTS', 'EEXIST', `${ctx.geo.device}: "${Buffer.from(name).toString()}" is there already in directory ${dir.blkno}`, { device: ctx.geo.device, block: dir.blkno });
 }
@@ -128,8 +128,8 @@ export function createName(op: Op, ctx: FsContext, dirBlkno: number, name: Uint8
   return inode;
 }
 
-/** Claim and fill a dinode (namei.c:__ocfs2_mknod_locked). */
-function makeInode(op: Op, ctx: FsContext, dir: InodeRef, spec: NewInode): InodeRef {
+/** Claim and fill a dinode with one link, two for a directory (namei.c:__ocfs2_mknod_locked). */
+export function makeInode(op: Op, ctx: FsContext, dir: InodeRef, spec: NewInode): InodeRef {
   const { geo } = ctx;
   const parent = dir.di;
   const near = { slot: parent.suballocSlot, group: groupOf({ blkno: dir.blkno, bit: parent.suballocBit, loc: parent.suballocLoc }) };

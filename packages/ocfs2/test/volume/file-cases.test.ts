@@ -315,32 +315,6 @@ test('a device of 4096-byte logical blocks', async () => {
   await expectFsckClean(device);
 });
 
-test('shared extents are read, and refused before anything changes', async () => {
-  const { ctx, ino } = await volume();
-  await writeFile(ctx, ino, 0, filled(100_000, 4));
-  await ctx.engine.run('share', (op) => {
-    const ref = ctx.editInode(op, ino);
-    ref.di.dynFeatures |= DYN.HAS_REFCOUNT;
-    setFlags(op, ctx, dinodeTree(ref, op, ctx), 2, 4, EXT.REFCOUNTED, 0);
-  });
-  const before = await dinode(ctx, ino);
-  expect(await read(ctx, ino, 0, 200_000)).toEqual(filled(100_000, 4));
-  const refused = { code: 'FEATURE_READ_ONLY', errno: 'EOPNOTSUPP' };
-  await expect(writeFile(ctx, ino, 5000, filled(10_000, 1))).rejects.toMatchObject(refused);
-  await expect(writeFile(ctx, ino, 100, filled(20_000, 1))).rejects.toMatchObject(refused);
-  await expect(truncateFile(ctx, ino, 0)).rejects.toMatchObject(refused);
-  await expect(truncateFile(ctx, ino, 9000)).rejects.toMatchObject(refused);
-  await expect(punchHole(ctx, ino, 0, 100_000)).rejects.toMatchObject(refused);
-  await expect(zeroRange(ctx, ino, 10_000, 100, true)).rejects.toMatchObject(refused);
-  expect(await dinode(ctx, ino)).toEqual(before);
-  expect(await read(ctx, ino, 0, 200_000)).toEqual(filled(100_000, 4));
-  // What is not shared may change.
-  await writeFile(ctx, ino, 0, filled(8192, 5));
-  await truncateFile(ctx, ino, 50_000);
-  expect((await mapRange(ctx, ino, 0, 100_000, false, 10, new Gate())).runs.map((r) => r.offset)).toEqual([0, 24_576]);
-  await ctx.engine.read('tree', (op) => expect(checkTree(op, dinodeTree(ctx.inode(op, ino, EX), op, ctx))).toEqual([]));
-});
-
 test('volumes with quotas: content changes in place, space does not', async () => {
   const { ctx, ino } = await volume();
   await writeFile(ctx, ino, 0, filled(100_000, 4));
