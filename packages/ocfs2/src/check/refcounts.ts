@@ -31,6 +31,10 @@ export async function checkRefcountTrees(c: Checker): Promise<void> {
           c.refer({ blkno: leaf.blkno, slot: view.suballocSlot, bit: view.suballocBit, loc: view.suballocLoc, who: `refcount leaf of ${blkno}` });
           if (view.parent !== blkno) c.findings.error('RB_PARENT', `refcount leaf ${leaf.blkno} says its root is ${view.parent}, it is ${blkno}`, leaf.blkno);
           if (!(view.flags & REFCOUNT_LEAF) || view.cpos !== leaf.cpos) c.findings.error('REFCOUNT_BLOCK_INVALID', `refcount leaf ${leaf.blkno} says key ${view.cpos}, its record ${leaf.cpos}`, leaf.blkno);
+          if (view.generation !== rb.generation) c.findings.error('REFCOUNT_BLOCK_INVALID', `refcount leaf ${leaf.blkno} is of generation ${view.generation}, its tree of ${rb.generation}`, leaf.blkno);
+          const list = new RefcountRecList(block);
+          if (list.used === 0) c.findings.error('REFCOUNT_LIST_EMPTY', `refcount leaf ${leaf.blkno} has no records`, leaf.blkno);
+          else if (list.cpos(0) < view.cpos) c.findings.error('REFCOUNT_BLOCK_INVALID', `refcount leaf ${leaf.blkno} begins at cluster ${list.cpos(0)}, below its key ${view.cpos}`, leaf.blkno);
           gather(c, block, records);
         }
       } else gather(c, root, records);
@@ -45,6 +49,7 @@ function gather(c: Checker, block: Block, out: Record[]): void {
     const start = list.cpos(i), end = start + list.clusters(i);
     if (list.clusters(i) === 0 || end > c.geo.totalClusters) c.findings.error('REFCOUNT_CLUSTER_RANGE', `refcount record ${i} of block ${block.blkno} covers ${start}..${end}`, block.blkno);
     if (out.length > 0 && start < out[out.length - 1].end) c.findings.error('REFCOUNT_CLUSTER_COLLISION', `refcount record ${i} of block ${block.blkno} overlaps the one before`, block.blkno);
+    if (list.refcount(i) === 0) c.findings.error('REFCOUNT_COUNT_INVALID', `refcount record ${i} of block ${block.blkno} counts nobody`, block.blkno);
     out.push({ start, end, count: list.refcount(i) });
   }
 }

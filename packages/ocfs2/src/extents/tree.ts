@@ -7,7 +7,7 @@ import { InternalError } from '@lunfs/device';
 import type { FsContext } from '../context.js';
 import { badField } from '../format/block.js';
 import type { Op } from '../txn/index.js';
-import { type Path, findPath, firstLive, lastAtOrBefore, leafBlock, nextPath, readList } from './path.js';
+import { type Path, editList, findPath, firstLive, fixStart, lastAtOrBefore, leafBlock, nextPath, readList } from './path.js';
 import type { ExtentRec, TreeRoot } from './root.js';
 import { continues, joined, record, splice } from './splice.js';
 
