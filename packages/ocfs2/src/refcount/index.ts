@@ -1,5 +1,4 @@
 /** Refcount trees: shared clusters, how often they are referred to, and by how many inodes. */
 export { ensureRefTree, hasRefTree, joinRefTree, leaveRefTree } from './members.js';
 export { isAlone } from './pending.js';
-export type { Counted } from './records.js';
 export { type RefTree, addRefs, countOf, dropRefs, openRefTree } from './tree.js';

@@ -82,7 +82,7 @@ export function setCount(total: number, block: Block, start: number, len: number
   const { from, to, recs } = change;
   const used = list.used;
   list.move(to, from + recs.length, used - to);
-  recs.forEach((rec, k) => list.set(from + k, rec.start, rec.clusters, rec.count));
+  for (const [k, rec] of recs.entries()) list.set(from + k, rec.start, rec.clusters, rec.count);
   list.used = used - (to - from) + recs.length;
   list.clear(list.used, Math.max(0, used - list.used));
 }

@@ -4,9 +4,8 @@ import { Gate, MemoryDevice } from '@lunfs/device';
 import { describe, expect, test } from 'vitest';
 import { flushTruncateLog, statClusters } from '../../src/alloc/index.js';
 import type { FsContext } from '../../src/context.js';
-import { checkTree, dinodeTree, setFlags } from '../../src/extents/index.js';
-import { DYN, EXT } from '../../src/format/index.js';
-import { EX, PR } from '../../src/locking/levels.js';
+import { DYN } from '../../src/format/index.js';
+import { PR } from '../../src/locking/levels.js';
 import {
   Namespace, cutToSize, fallocate, fileExtents, fileStatus, flushAllTimes, flushTimes, mapRange, maxFileSize, preallocateContiguous, punchHole, readFile, registerGate, seekData,
   seekHole, truncateFile, writeFile, zeroRange,
