@@ -4,6 +4,7 @@
  */
 import type { Block } from '../format/block.js';
 import { DIR_TRAILER_SIZE, DYN, EXT, MODE, fileTypeOfMode } from '../format/constants.js';
+import { dirBlockCount } from '../format/geometry.js';
 import { type DxHash, dirHash } from '../format/dirhash.js';
 import { DIR_BLOCK, DIR_BLOCK_PLAIN, DX_ROOT, validateBlock } from '../format/kinds.js';
 import { Dinode, DirTrailer, ID2, INLINE_DATA_START } from '../format/structs.js';
@@ -81,7 +82,7 @@ class DirectoryCheck {
     const trailer = geo.metaecc || (di.dynFeatures & DYN.INDEXED_DIR) !== 0;
     const extents = c.reader.extents(inode, ID2);
     const unwritten = () => c.findings.error('DIR_ZERO', `directory ${inode.blkno} has an unwritten extent`, inode.blkno);
-    for await (const block of blocksAhead(c.reader, extents, di.size / geo.blockSize, (rec) => void (rec.flags & EXT.UNWRITTEN && unwritten()))) {
+    for await (const block of blocksAhead(c.reader, extents, dirBlockCount(geo, di.size), (rec) => void (rec.flags & EXT.UNWRITTEN && unwritten()))) {
       const usable = c.guardSync('DIR_TRAILER_BLKNO', `directory ${inode.blkno}`, () => {
         validateBlock(block, trailer ? DIR_BLOCK : DIR_BLOCK_PLAIN, geo);
         return true;

@@ -6,7 +6,7 @@
  */
 import { badField } from '../format/block.js';
 import { DIR_TRAILER_SIZE, DYN, SIG } from '../format/constants.js';
-import { type Geometry, capacity } from '../format/geometry.js';
+import { type Geometry, capacity, dirBlockCount } from '../format/geometry.js';
 import { type BlockKind, DIR_BLOCK, DIR_BLOCK_PLAIN } from '../format/kinds.js';
 import { ExtentList } from '../format/lists.js';
 import { DirTrailer, ID2, INLINE_DATA_START } from '../format/structs.js';
@@ -77,7 +77,7 @@ function checkedArea(geo: Geometry, dir: InodeRef, whole: Area): Area {
 
 /** Formatted blocks of a directory that is not inline. */
 export function blockCount(geo: Geometry, dir: InodeRef): number {
-  return dir.di.size / geo.blockSize;
+  return dirBlockCount(geo, dir.di.size);
 }
 
 /** Blocks of a directory from logical block `from` on, in order; the dinode's own block for an inline one. */
@@ -146,11 +146,11 @@ export function appendBlock(op: Op, ctx: FsContext, dir: InodeRef): Area {
   const { geo } = ctx;
   const { di } = dir;
   const logical = blockCount(geo, dir);
-  if (di.size === di.clusters * geo.clusterSize) addCluster(op, ctx, dir);
+  if (logical === di.clusters * geo.bpc) addCluster(op, ctx, dir);
   const blkno = physicalBlock(op, ctx, dir, logical);
   const area = newArea(op, ctx, dir, blkno, hasTrailer(geo, dir));
   clearArea(area);
-  di.size += geo.blockSize;
+  di.size = (logical + 1) * geo.blockSize;
   setFreeRecLen(geo, area);
   return area;
 }

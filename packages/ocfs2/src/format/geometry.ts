@@ -119,6 +119,11 @@ export function hasBackups(geo: Geometry): boolean {
   return (geo.compat & COMPAT.BACKUP_SB) !== 0;
 }
 
+/** Blocks of a directory that is not inline, by its i_size: whole blocks, but the lost+found of mkfs.ocfs2 1.8.7 can lack the trailer's bytes. */
+export function dirBlockCount(geo: Geometry, size: number): number {
+  return Math.ceil(size / geo.blockSize);
+}
+
 /** Cluster that holds block `blkno`. */
 export function blockToCluster(geo: Geometry, blkno: number): number {
   return Math.floor(blkno / geo.bpc);

@@ -91,7 +91,8 @@ function validateDinodeBody(block: Block, geo: Geometry): void {
     const list = new ExtentList(block, ID2);
     // A list of l_count 0 with everything zero is an old special case of system files without extents.
     validateExtentList(block, list, 'dinode.id2.extent_list', capacity.dinodeExtents(geo.blockSize, inlineXattr));
-    if (type === MODE.DIR && di.size % geo.blockSize !== 0) throw badField(block, 'dinode', 'i_size', di.size, 'of a directory is not in whole blocks');
+    // mkfs.ocfs2 1.8.7 without inline-data counts the usable bytes of lost+found's block, not those of its trailer.
+    if (type === MODE.DIR && di.size % geo.blockSize !== 0 && di.size !== geo.blockSize - DIR_TRAILER_SIZE) throw badField(block, 'dinode', 'i_size', di.size, 'of a directory is not in whole blocks');
     if (type === MODE.DIR && di.size > di.clusters * geo.clusterSize) throw badField(block, 'dinode', 'i_size', di.size, `of a directory exceeds its ${di.clusters} clusters`);
   }
 }
