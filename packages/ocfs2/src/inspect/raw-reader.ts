@@ -9,7 +9,7 @@
 import { type BlockDevice, CorruptionError, UsageError } from '@lunfs/device';
 import { Block, badField } from '../format/block.js';
 import { DYN, EXT, MAX_BLOCK_SIZE, MIN_BLOCK_SIZE, MODE, S_IFMT, SIG, SUPER_BLOCK_BLKNO } from '../format/constants.js';
-import { type Geometry, checkBlkno, parseSuperBlock } from '../format/geometry.js';
+import { type Geometry, checkBlkno, dirBlockCount, parseSuperBlock } from '../format/geometry.js';
 import { type BlockKind, DINODE, EXTENT_BLOCK, validateBlock } from '../format/kinds.js';
 import { ExtentList } from '../format/lists.js';
 import { Dinode, EB_LIST, ID2, INLINE_DATA_START } from '../format/structs.js';
@@ -148,7 +148,7 @@ export class RawReader {
       return out;
     }
     // Block by block: a size from disk is not what memory is taken by.
-    let left = di.size / blockSize;
+    let left = dirBlockCount(this.geo, di.size);
     for await (const { blkno, clusters } of this.extents(dir, ID2)) {
       for (let i = 0; i < clusters * bpc && left > 0; i++, left--) gatherEntries(await this.readRaw(blkno + i), 0, blockSize, out);
     }
