@@ -21,6 +21,8 @@ import { BIG, Population, SMALL } from './populations.js';
 const MOST_DISKS = 12;
 /** fsck.ocfs2 1.8.7 has words for them, but they are right: reserved beyond the size; inline directories have no index. */
 const LEGAL = ['INODE_SPARSE_SIZE', 'DX_TREE_MISSING'];
+/** The empty record that Linux leaves at the front of a leaf is zeros, which fsck.ocfs2 1.8.7 takes for a block number. */
+const LINUX_LEGAL = [...LEGAL, 'EXTENT_BLKNO_RANGE'];
 
 const cleanup = new Cleanup();
 afterAll(() => cleanup.run());
@@ -50,8 +52,8 @@ function withVolume<T>(cell: Cell, readOnly: boolean, work: (tree: EngineTree) =
   });
 }
 
-async function handOver(cell: Cell): Promise<void> {
-  await mustBeClean(image(cell), LEGAL);
+async function handOver(cell: Cell, legal: readonly string[]): Promise<void> {
+  await mustBeClean(image(cell), legal);
   await withDevice(cell, false, async (opened) => {
     const { findings } = await checkVolume(opened);
     expect(findings.filter(({ code }) => !LEGAL.includes(code))).toEqual([]);
@@ -73,7 +75,7 @@ describe.each(batches.map((batch) => ({ batch, names: batch.map(({ name }) => na
       await new Population(tree, scale, SEED).fill();
       return tree.manifest();
     }));
-    await handOver(cell);
+    await handOver(cell, LEGAL);
   });
 
   test('are read and changed by a Linux node', { timeout: batch.length * PATIENCE }, async () => {
@@ -93,13 +95,13 @@ describe.each(batches.map((batch) => ({ batch, names: batch.map(({ name }) => na
   });
 
   test.each(batch)('$name reads as Linux left it, and is changed by us', { timeout: PATIENCE }, async (cell) => {
-    await handOver(cell);
+    await handOver(cell, LINUX_LEGAL);
     await withVolume(cell, true, async (tree) => expectSameTree(await tree.manifest(), told.get(cell.name)!, cell.name));
     told.set(cell.name, await withVolume(cell, false, async (tree) => {
       await new Population(tree, scale, SEED + 1).change();
       return tree.manifest();
     }));
-    await handOver(cell);
+    await handOver(cell, LINUX_LEGAL);
   });
 
   test('are read by the Linux node again', { timeout: batch.length * PATIENCE }, async () => {

@@ -3,6 +3,7 @@
  * rest of the last cluster zeroed, then clusters from the end backwards in several operations. A crash in between leaves a
  * consistent file with clusters beyond i_size; they are zeroed when the file grows over them and freed with the file.
  */
+import { UsageError } from '@lunfs/device';
 import type { FsContext, InodeRef } from '../context.js';
 import { dinodeTree, lastBefore } from '../extents/index.js';
 import { DYN } from '../format/constants.js';
@@ -32,10 +33,21 @@ export async function truncateFile(ctx: FsContext, ino: number, size: number): P
   await withFile(ctx, ino, async (state) => {
     for (;;) {
       const before = await ctx.engine.read('size', (op) => lockFile(op, ctx, ino, EX).di.size);
-      if (size > before && !ctx.geo.sparse) return fillTo(ctx, ino, state, size);
+      if (size > before && !ctx.geo.sparse) return fillOrStay(ctx, ino, state, before, size);
       if (await resize(ctx, ino, state, before, size)) return;
     }
   });
+}
+
+/** `fillTo`, and when space runs out on the way the file is as long as before. */
+async function fillOrStay(ctx: FsContext, ino: number, state: FileState, before: number, size: number): Promise<void> {
+  try {
+    await fillTo(ctx, ino, state, size);
+  } catch (error) {
+    const reached = await ctx.engine.read('size', (op) => lockFile(op, ctx, ino, EX).di.size);
+    if (error instanceof UsageError && error.errno === 'ENOSPC') await resize(ctx, ino, state, reached, before);
+    throw error;
+  }
 }
 
 /** False: the size was not `before` any more. */

@@ -23,7 +23,6 @@ import { type Piece, writeBytes, writeFresh, zeroBytes } from './file-data.js';
 import { becomesInline, inlineToExtents, writeInline } from './file-inline.js';
 import { type Segment, isInline, lockFile, segments } from './file-map.js';
 import { type FileState, noteInPlaceWrite, touch, withFile } from './file-state.js';
-import { truncateFile } from './file-truncate.js';
 import { Ordered } from './ordered.js';
 
 /** Pieces one operation takes on at most, so that it fits a transaction. */
@@ -256,19 +255,9 @@ function ownWritten(op: Op, ctx: FsContext, ref: InodeRef, from: number, to: num
 
 /**
  * Extend a file to `size` with every cluster allocated and zero: what volumes without SPARSE_ALLOC demand. Several
- * operations; each leaves a complete shorter file. When space runs out the file is as long as before.
+ * operations; each leaves a complete shorter file.
  */
 export async function fillTo(ctx: FsContext, ino: number, state: FileState, size: number): Promise<void> {
-  const before = await ctx.engine.read('size', (op) => lockFile(op, ctx, ino, EX).di.size);
-  try {
-    await extendZeroed(ctx, ino, state, size);
-  } catch (error) {
-    if (error instanceof UsageError && error.errno === 'ENOSPC') await truncateFile(ctx, ino, before);
-    throw error;
-  }
-}
-
-async function extendZeroed(ctx: FsContext, ino: number, state: FileState, size: number): Promise<void> {
   const { clusterSize, blockSize } = ctx.geo;
   const { device } = ctx.engine.cache;
   for (let reached = 0; reached < size; ) {

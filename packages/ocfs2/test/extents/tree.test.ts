@@ -184,7 +184,7 @@ describe('a deep tree', () => {
     expect(await extentBlocksUsed(ctx)).toBe(before);
     await ctx.engine.log.flush();
     await expectFsckClean(device);
-  }, 60_000);
+  }, 240_000);
 });
 
 describe('records put in and taken out at random', () => {
@@ -251,7 +251,7 @@ describe('records put in and taken out at random', () => {
     console.log(`blocks changed: put ${small.put.toFixed(1)} and ${large.put.toFixed(1)}, take ${small.take.toFixed(1)} and ${large.take.toFixed(1)}`);
     expect(large.put).toBeLessThan(3 * small.put);
     expect(large.take).toBeLessThan(3 * small.take);
-  }, 120_000);
+  }, 240_000);
 
   test('what one transaction cannot hold is done in several', async () => {
     const file = await fragmented(3000, 90);
@@ -269,5 +269,5 @@ describe('records put in and taken out at random', () => {
     }
     expect(file.largest()).toBeLessThanOrEqual(90);
     await file.verify();
-  }, 120_000);
+  }, 240_000);
 });
