@@ -22,8 +22,11 @@ export async function benchVolume(directory, { bytes, clusterSize = 1 << 20, dis
   return {
     control, pid: started.pid, exited: started.exited,
     close: async () => {
+      // The process runs on its own: waiting for its end does not keep this one alive.
+      const alive = setInterval(() => undefined, 1000);
       await control.stop();
       await started.exited;
+      clearInterval(alive);
     },
   };
 }
