@@ -2,7 +2,7 @@
 // programs, from start to end, in alternating rounds. What counts is the ratio within a round (theirs / ours: above 1 we are faster) and the peak memory.
 // fsck.ocfs2 zeroes a cache as large as the volume, up to half the memory; with its address space limited it does without and is
 // mostly faster, so each round runs it both ways and compares with the faster one.
-// usage: node bench/check.mjs [--rounds N] [--dir DIRECTORY] [--only TEXT] [--big] [--keep] [--json]
+// Takes about 5 minutes. usage: node bench/check.mjs [--rounds N] [--dir DIRECTORY] [--only TEXT] [--big] [--keep] [--json]
 //   --big: also 1,000,000 files (about 4 GiB and some minutes to make); --keep: leave the volumes in DIRECTORY and use them again
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';

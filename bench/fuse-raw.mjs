@@ -1,7 +1,7 @@
 // Our FUSE session over one thick file (identity extent, O_DIRECT) and a name space in memory, against libfuse's passthrough_ll on the same
 // file and fuse2fs on ext4. What is measured is the session, not a file system. fio for data, a small program for metadata; rounds alternate,
 // what counts is the ratio within a round. Needs root, fio; passthrough_ll is built from libfuse3-dev's examples where gcc is there.
-// usage: node bench/fuse-raw.mjs [--rounds N] [--seconds N] [--size MIB] [--dir DIRECTORY] [--workers 1,2,4] [--cell NAME] [--json]
+// Takes about 3 minutes. usage: node bench/fuse-raw.mjs [--rounds N] [--seconds N] [--size MIB] [--dir DIRECTORY] [--workers 1,2,4] [--cell NAME] [--json]
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -9,13 +9,15 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { Gate, UsageError } from '@lunfs/device';
 import { mountFuse } from '@lunfs/fuse';
+import { have } from './lib/needs.mjs';
+import { processorSeconds } from './lib/nbd.mjs';
 import { benchVolume } from './lib/volume.mjs';
 
 const { values } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '2' }, size: { type: 'string', default: '512' },
+    rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '1' }, size: { type: 'string', default: '256' },
     dir: { type: 'string', default: os.tmpdir() }, workers: { type: 'string', default: '8' }, cell: { type: 'string' }, json: { type: 'boolean', default: false },
-    serve: { type: 'string' }, on: { type: 'string' }, metadata: { type: 'string' }, ours: { type: 'string', default: 'session' },
+    serve: { type: 'string' }, on: { type: 'string' }, metadata: { type: 'string' }, server: { type: 'string' }, ours: { type: 'string', default: 'session' },
   },
 });
 const MIB = 1 << 20;
@@ -29,11 +31,11 @@ const cells = [
   { name: '4k randwrite qd16', fio: ['--rw=randwrite', '--bs=4k', '--iodepth=16'] },
   { name: '1M read qd4', fio: ['--rw=read', '--bs=1M', '--iodepth=4'], against: 'fuse2fs', goal: 1.5 },
   { name: '1M write qd4', fio: ['--rw=write', '--bs=1M', '--iodepth=4'], against: 'fuse2fs', goal: 1.5 },
-  ...['create', 'stat', 'readdir', 'unlink'].map((phase) => ({ name: phase, phase, against: 'fuse2fs', goal: 1.5 })),
+  ...['create', 'stat', 'readdir', 'rename', 'unlink', 'small writes'].map((phase) => ({ name: phase, phase, against: 'fuse2fs', goal: 1.5 })),
 ].filter((cell) => values.cell === undefined || cell.name.includes(values.cell));
 
 if (values.serve !== undefined) await (values.ours === 'volume' ? serveVolume : serve)(values.serve, values.on);
-else if (values.metadata !== undefined) metadata(values.metadata);
+else if (values.metadata !== undefined) metadata(values.metadata, Number(values.server));
 else await compare();
 
 /** Our side, in a process of its own as the others are. */
@@ -80,7 +82,12 @@ async function serve(directory, where) {
       }
     },
     statfs: () => ({ blocks: size / 4096, bfree: 0, bavail: 0, files: 1e6, ffree: 1e6, bsize: 4096, frsize: 4096, namelen: 255 }),
-    mkdir: refuse, mknod: refuse, rmdir: refuse, rename: refuse, link: refuse, symlink: refuse, readlink: refuse,
+    rename(_caller, _parent, name, _newParent, newName) {
+      const node = names.get(name.latin1Slice());
+      names.delete(name.latin1Slice());
+      names.set(newName.latin1Slice(), node);
+    },
+    mkdir: refuse, mknod: refuse, rmdir: refuse, link: refuse, symlink: refuse, readlink: refuse,
   };
   const mount = await mountFuse(handler, { directory: where, source: 'bench', workers: Number(values.workers), onError: (error) => console.error(error) });
   console.log('ready');
@@ -91,36 +98,51 @@ async function serve(directory, where) {
 /** A lunfs volume instead of the session alone: a thick disk and an empty directory (bench/mount.mjs). */
 async function serveVolume(directory, where) {
   const volume = await benchVolume(directory, { bytes: 2 * size + 512 * MIB, clusterSize: 4096, disks: [{ path: '/disk', size, allocation: 'thick-zeroed' }], mount: where });
+  fs.writeFileSync(path.join(directory, 'pid'), String(volume.pid));
   process.stdin.resume().on('end', () => void volume.control.stop());
   await volume.exited;
 }
 
-/** Creates, stats, lists and unlinks FILES files; prints operations per second of each phase. */
-function metadata(where) {
+/** Creates, stats, lists, renames and unlinks FILES files, then appends 4 KiB at a time to one and syncs it; prints operations per second of each phase, and the server's processor time. */
+function metadata(where, server) {
   const directory = fs.existsSync(path.join(where, 'lost+found')) ? path.join(where, 'm') : where;
   if (directory !== where) fs.mkdirSync(directory, { recursive: true });
   const file = (i) => path.join(directory, `file-${i}`);
   const timed = (count, work) => {
     const started = performance.now();
+    const used = processorSeconds(server);
     work();
-    return Math.round((count * 1000) / (performance.now() - started));
+    return { rate: Math.round((count * 1000) / (performance.now() - started)), cpu: ((processorSeconds(server) - used) * 1e6) / count };
   };
   const all = (work) => timed(FILES, () => { for (let i = 0; i < FILES; i++) work(file(i)); });
   const create = all((name) => fs.closeSync(fs.openSync(name, 'wx')));
   spawnSync('sleep', ['1.1']); // let the kernel's names and attributes expire: every stat asks the file system
   const stat = all((name) => fs.statSync(name));
   const readdir = timed(FILES * 5, () => { for (let i = 0; i < 5; i++) fs.readdirSync(directory); });
-  const unlink = all((name) => fs.unlinkSync(name));
-  console.log(JSON.stringify({ create, stat, readdir, unlink }));
+  const rename = all((name) => fs.renameSync(name, `${name}-renamed`));
+  const unlink = all((name) => fs.unlinkSync(`${name}-renamed`));
+  const small = Buffer.alloc(4096, 0x6b);
+  const written = path.join(directory, 'written');
+  const writes = timed(FILES, () => {
+    const fd = fs.openSync(written, 'w');
+    for (let i = 0; i < FILES; i++) fs.writeSync(fd, small);
+    fs.fsyncSync(fd);
+    fs.closeSync(fd);
+  });
+  fs.unlinkSync(written);
+  console.log(JSON.stringify({ create, stat, readdir, rename, unlink, 'small writes': writes }));
 }
 
+/** The program, or undefined with the reason told. */
 function buildPassthrough(directory) {
   const source = '/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c';
-  if (!fs.existsSync(source)) return undefined;
+  if (!have('passthrough_ll', 'gcc') || (!fs.existsSync(source) && !have('passthrough_ll', 'passthrough_ll.c'))) return undefined;
   fs.writeFileSync(path.join(directory, 'config.h'), '');
   const program = path.join(directory, 'passthrough_ll');
   const { status } = spawnSync('gcc', ['-O2', '-D_FILE_OFFSET_BITS=64', '-D_GNU_SOURCE', `-I${directory}`, '-I/usr/include/fuse3', source, '-o', program, '-lfuse3', '-lpthread'], { stdio: 'ignore' });
-  return status === 0 ? program : undefined;
+  if (status === 0) return program;
+  console.log('passthrough_ll: left out: it does not compile against the libfuse3 of this machine');
+  return undefined;
 }
 
 async function until(what, condition) {
@@ -132,6 +154,8 @@ async function until(what, condition) {
 }
 
 async function compare() {
+  if (values.ours === 'volume' && !have('bench/mount', 'mkfs.ocfs2')) return;
+  const fio = have('data', 'fio');
   const directory = fs.mkdtempSync(path.join(values.dir, 'lunfs-fuse-bench-'));
   const backing = path.join(directory, 'backing');
   fs.mkdirSync(backing);
@@ -146,7 +170,7 @@ async function compare() {
     fs.mkdirSync(where);
     const child = spawn(command, args.map((arg) => (arg === 'MNT' ? where : arg)), { stdio: ['pipe', 'ignore', 'inherit'] });
     child.on('error', (error) => console.error(`${name}: ${error.message}`));
-    servers.push({ name, where, child });
+    servers.push({ name, where, child, pid: child.pid });
     await until(`${name} is mounted`, () => fs.readFileSync('/proc/self/mounts', 'utf8').includes(` ${where} fuse`));
   };
   try {
@@ -158,23 +182,24 @@ async function compare() {
     const filled = (where) => spawnSync('dd', ['if=' + path.join(backing, 'disk'), 'of=' + path.join(where, 'disk'), 'bs=1M', 'conv=notrunc,fsync', 'status=none']);
     if (values.ours === 'volume') for (const { where } of servers) filled(where);
     const passthrough = buildPassthrough(directory);
-    if (passthrough === undefined) console.log('passthrough_ll: left out (it needs gcc, libfuse3-dev)');
-    else await start('passthrough_ll', passthrough, ['-f', '-o', `source=${backing}`, 'MNT']);
-    const image = path.join(directory, 'ext4.img');
-    fs.closeSync(fs.openSync(image, 'w'));
-    fs.truncateSync(image, size * 2 + 256 * MIB);
-    if (spawnSync('mke2fs', ['-q', '-t', 'ext4', '-F', image]).status !== 0) console.log('fuse2fs: left out (it needs e2fsprogs and fuse2fs)');
-    else {
+    if (passthrough !== undefined) await start('passthrough_ll', passthrough, ['-f', '-o', `source=${backing}`, 'MNT']);
+    if (have('fuse2fs', 'fuse2fs', 'mke2fs')) {
+      const image = path.join(directory, 'ext4.img');
+      fs.closeSync(fs.openSync(image, 'w'));
+      fs.truncateSync(image, size * 2 + 256 * MIB);
+      if (spawnSync('mke2fs', ['-q', '-t', 'ext4', '-F', image]).status !== 0) throw new Error('mke2fs failed');
       await start('fuse2fs', 'fuse2fs', ['-f', '-o', 'fakeroot', image, 'MNT']);
       filled(servers.at(-1).where);
     }
+    // Our volume is served by a process that it started.
+    for (const server of servers) if (server.name.startsWith('ours') && values.ours === 'volume') server.pid = Number(fs.readFileSync(path.join(backing, 'pid'), 'utf8'));
     const results = new Map(cells.map((cell) => [cell.name, new Map(servers.map(({ name }) => [name, []]))]));
     for (let round = 0; round < Number(values.rounds); round++) {
       const order = round % 2 === 0 ? servers : [...servers].reverse();
-      for (const cell of cells.filter((one) => one.fio)) for (const { name, where } of order) results.get(cell.name).get(name).push(data(cell, where));
+      for (const cell of cells.filter((one) => fio && one.fio)) for (const { name, where, pid } of order) results.get(cell.name).get(name).push(data(cell, where, pid));
       if (cells.some((cell) => cell.phase)) {
-        for (const { name, where } of order.filter((one) => one.name !== 'passthrough_ll')) {
-          const { stdout } = spawnSync(process.execPath, [process.argv[1], '--metadata', where]);
+        for (const { name, where, pid } of order.filter((one) => one.name !== 'passthrough_ll')) {
+          const { stdout } = spawnSync(process.execPath, [process.argv[1], '--metadata', where, '--server', String(pid)]);
           const rates = JSON.parse(stdout.toString() || '{}');
           for (const cell of cells.filter((one) => one.phase)) results.get(cell.name).get(name).push(rates[cell.phase]);
         }
@@ -192,14 +217,17 @@ async function compare() {
   }
 }
 
-/** Operations per second, undefined when the server refuses (passthrough_ll's buffers are not aligned for O_DIRECT writes). */
-function data(cell, where) {
+/** Operations per second and processor time of the server for each, undefined when the server refuses (passthrough_ll's buffers are not aligned for O_DIRECT writes). */
+function data(cell, where, server) {
+  const used = processorSeconds(server);
   const { stdout } = spawnSync('fio', ['--name=bench', `--filename=${path.join(where, 'disk')}`, `--size=${size}`, '--direct=1', '--ioengine=libaio', ...cell.fio,
     '--time_based', `--runtime=${values.seconds}`, '--allow_file_create=0', '--output-format=json', '--randrepeat=0'], { maxBuffer: 1 << 26, cwd: '/' });
   const text = stdout.toString();
   try {
     const [job] = JSON.parse(text.slice(text.indexOf('{'))).jobs;
-    return job.error === 0 ? Math.round(job.read.iops + job.write.iops) || undefined : undefined;
+    const count = job.read.total_ios + job.write.total_ios;
+    if (job.error !== 0 || count === 0) return undefined;
+    return { rate: Math.round(job.read.iops + job.write.iops), cpu: ((processorSeconds(server) - used) * 1e6) / count };
   } catch {
     return undefined;
   }
@@ -214,10 +242,14 @@ function print(results) {
       if (!name.startsWith('ours')) continue;
       for (const [other, theirs] of rates) {
         if (other.startsWith('ours')) continue;
-        const ratios = ours.map((rate, i) => rate / theirs[i]).filter(Number.isFinite).toSorted((a, b) => a - b);
+        const ratios = ours.map((one, i) => one?.rate / theirs[i]?.rate).filter(Number.isFinite).toSorted((a, b) => a - b);
         if (ratios.length === 0) continue;
         const goal = other === cell.against ? cell.goal : undefined;
-        rows.push({ cell: cell.name, server: name, perSecond: median(ours), against: other, theirs: median(theirs), min: ratios[0], median: median(ratios), max: ratios.at(-1), goal });
+        const middle = (list, what) => median(list.filter((one) => one !== undefined).map((one) => one[what]));
+        rows.push({
+          cell: cell.name, server: name, perSecond: middle(ours, 'rate'), against: other, theirs: middle(theirs, 'rate'), min: ratios[0], median: median(ratios), max: ratios.at(-1), goal,
+          cpu: { ours: middle(ours, 'cpu'), theirs: middle(theirs, 'cpu') },
+        });
       }
     }
   }
@@ -225,10 +257,10 @@ function print(results) {
     console.log(JSON.stringify(rows, null, 2));
     return;
   }
-  console.log('cell               server   ops/s against         ops/s   min/median/max      goal');
+  console.log('cell               server   ops/s against         ops/s   min/median/max     CPU us (ours, theirs)  goal');
   for (const row of rows) {
     const ratio = [row.min, row.median, row.max].map((value) => value.toFixed(2)).join('/');
     const verdict = row.goal === undefined ? '' : `${row.goal} ${row.median >= row.goal ? 'met' : 'BELOW'}`;
-    console.log(`${row.cell.padEnd(18)} ${row.server.padEnd(7)} ${String(row.perSecond).padStart(6)} ${row.against.padEnd(14)} ${String(row.theirs).padStart(6)}   ${ratio.padEnd(18)} ${verdict}`);
+    console.log(`${row.cell.padEnd(18)} ${row.server.padEnd(7)} ${String(row.perSecond).padStart(6)} ${row.against.padEnd(14)} ${String(row.theirs).padStart(6)}   ${ratio.padEnd(18)} ${row.cpu.ours.toFixed(1).padStart(7)} ${row.cpu.theirs.toFixed(1).padStart(8)}      ${verdict}`);
   }
 }

@@ -1,6 +1,6 @@
 // Formatting: formatVolume on the file device against mkfs.ocfs2, on fresh files (sparse, and fully written before) of the same size with the same
 // options; rounds alternate, what counts is the ratio within a round (theirs / ours: above 1 we are faster). Both discard and flush.
-// usage: node bench/mkfs.mjs [--rounds N] [--dir DIRECTORY] [--json]
+// Takes about 1 minute. usage: node bench/mkfs.mjs [--rounds N] [--dir DIRECTORY] [--json]
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -8,8 +8,10 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { openDevice } from '@lunfs/device';
 import { formatVolume } from '@lunfs/ocfs2';
+import { have } from './lib/needs.mjs';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, dir: { type: 'string', default: os.tmpdir() }, json: { type: 'boolean', default: false } } });
+if (!have('bench/mkfs', 'mkfs.ocfs2')) process.exit(0);
 const GIB = 2 ** 30;
 const cells = [
   { name: 'default, 1 GiB sparse', size: GIB, args: [], options: {} },

@@ -1,27 +1,29 @@
 // Disks of a lunfs volume through NBD against `qemu-nbd --cache=none --aio=native` on a raw file: a thick disk (the row that has a goal), a thin
 // one that has been written all over before, and the first write to a thin one, where every request allocates and waits for the journal.
 // Both sides lie on the same file system; rounds alternate, what counts is the ratio within a round.
-// usage: node bench/nbd-volume.mjs [--rounds N] [--size MIB] [--dir DIRECTORY] [--cell NAME] [--json]
+// Takes about 5 minutes. usage: node bench/nbd-volume.mjs [--rounds N] [--size MIB] [--dir DIRECTORY] [--cell NAME] [--json]
 import { spawn, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { parseArgs } from 'node:util';
 import { benchVolume } from './lib/volume.mjs';
+import { have } from './lib/needs.mjs';
 import { MIB, cells as allCells, prepare, processorSeconds, run, spread } from './lib/nbd.mjs';
 
 const { values } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '5' }, size: { type: 'string', default: '1024' }, dir: { type: 'string', default: os.tmpdir() },
+    rounds: { type: 'string', default: '5' }, size: { type: 'string', default: '512' }, dir: { type: 'string', default: os.tmpdir() },
     cell: { type: 'string' }, json: { type: 'boolean', default: false },
   },
 });
 const size = Number(values.size) * MIB;
-const cells = allCells.filter((cell) => values.cell === undefined || cell.name.includes(values.cell));
+const cells = allCells.filter((cell) => values.cell === undefined || cell.name.startsWith(values.cell));
 /** First writes are few: each allocates, and a disk has only so many first writes. */
 const FIRST = 20;
 const SIDES = ['thick', 'thin', 'first'];
 
+if (!have('bench/nbd-volume', 'qemu-nbd', 'qemu-img', 'mkfs.ocfs2')) process.exit(0);
 const directory = fs.mkdtempSync(path.join(values.dir, 'lunfs-bench-'));
 const undo = [() => fs.rmSync(directory, { recursive: true, force: true })];
 try {

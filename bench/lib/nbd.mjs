@@ -6,14 +6,14 @@ export const MIB = 1 << 20;
 const RANDOM_STEP = 12345 * 4096; // odd number of blocks: walks all of them pseudo-randomly
 
 export const cells = [
-  { name: '4k read qd1', block: 4096, depth: 1, step: RANDOM_STEP, write: false, count: 30_000, goal: 1.1 },
-  { name: '4k read qd16', block: 4096, depth: 16, step: RANDOM_STEP, write: false, count: 80_000, goal: 1.1 },
-  { name: '4k write qd1', block: 4096, depth: 1, step: RANDOM_STEP, write: true, count: 30_000, goal: 1.1 },
-  { name: '4k write qd16', block: 4096, depth: 16, step: RANDOM_STEP, write: true, count: 80_000, goal: 1.1 },
-  { name: '64k read qd16', block: 65_536, depth: 16, step: 65_536, write: false, count: 30_000, goal: 0.9 },
-  { name: '64k write qd16', block: 65_536, depth: 16, step: 65_536, write: true, count: 30_000, goal: 0.9 },
-  { name: '1M read qd4', block: MIB, depth: 4, step: MIB, write: false, count: 3000, goal: 0.9 },
-  { name: '1M write qd4', block: MIB, depth: 4, step: MIB, write: true, count: 3000, goal: 0.9 },
+  { name: '4k read qd1', block: 4096, depth: 1, step: RANDOM_STEP, write: false, count: 15_000, goal: 1.1 },
+  { name: '4k read qd16', block: 4096, depth: 16, step: RANDOM_STEP, write: false, count: 40_000, goal: 1.1 },
+  { name: '4k write qd1', block: 4096, depth: 1, step: RANDOM_STEP, write: true, count: 15_000, goal: 1.1 },
+  { name: '4k write qd16', block: 4096, depth: 16, step: RANDOM_STEP, write: true, count: 40_000, goal: 1.1 },
+  { name: '64k read qd16', block: 65_536, depth: 16, step: 65_536, write: false, count: 12_000, goal: 0.9 },
+  { name: '64k write qd16', block: 65_536, depth: 16, step: 65_536, write: true, count: 12_000, goal: 0.9 },
+  { name: '1M read qd4', block: MIB, depth: 4, step: MIB, write: false, count: 1000, goal: 0.9 },
+  { name: '1M write qd4', block: MIB, depth: 4, step: MIB, write: true, count: 1000, goal: 0.9 },
 ];
 
 /** A file whose every block is allocated and written, as a thick disk after its first use. */
