@@ -1,6 +1,7 @@
 /** What every command has in common: how it is declared, how its failure becomes an exit code. */
-import { type Command, CommanderError } from 'commander';
+import { type Command, CommanderError, Option } from 'commander';
 import { LunfsError } from '@lunfs/device';
+import { parseNumber } from './sizes.js';
 
 /** Adds one command to the program. */
 export type Define = (program: Command) => void;
@@ -8,6 +9,11 @@ export type Define = (program: Command) => void;
 /** Text of a help page's end. */
 export function examples(...lines: string[]): string {
   return `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+}
+
+/** The option of commands that only read; its value goes to `withReader` or `withRawDevice`. */
+export function backupSuperOption(): Option {
+  return new Option('-B, --backup-super <number>', 'read the volume by a backup of its superblock: 1 to 6, or its block').argParser(parseNumber);
 }
 
 /** Work done with something left: an exit code without another message. */

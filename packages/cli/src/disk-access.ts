@@ -27,7 +27,7 @@ export async function withDisks<T>(command: string, device: string, options: { r
   });
   if (control === undefined) {
     const run = (volume: Volume) => work(directDisks(volume));
-    return options.write ? withWriter(command, device, options, run) : withReader(command, device, run);
+    return options.write ? withWriter(command, device, options, run) : withReader(command, device, {}, run);
   }
   try {
     return await work({

@@ -7,7 +7,7 @@
  */
 import { type BlockDevice, LunfsError, UsageError, openDevice, openIoWorkerDevice } from '@lunfs/device';
 import type { VolumeFacts } from '@lunfs/host';
-import { Volume } from '@lunfs/ocfs2';
+import { Volume, backupView, readBackupSuper } from '@lunfs/ocfs2';
 import { catchSignals } from './interrupt.js';
 import { note } from './output.js';
 
@@ -28,10 +28,19 @@ export async function processFacts(device: string): Promise<VolumeFacts | undefi
   }
 }
 
+/** By which superblock a volume is read: the one in its place, or a backup (1 to 6, or a block). */
+export interface SuperChoice {
+  readonly backupSuper?: number;
+}
+
+async function byBackup(device: BlockDevice, { backupSuper }: SuperChoice): Promise<BlockDevice> {
+  return backupSuper === undefined ? device : backupView(device, await readBackupSuper(device, backupSuper));
+}
+
 /** Run `work` with the volume mounted read-only. */
-export function withReader<T>(command: string, device: string, work: (volume: Volume) => Promise<T>): Promise<T> {
+export function withReader<T>(command: string, device: string, choice: SuperChoice, work: (volume: Volume) => Promise<T>): Promise<T> {
   return withDevice(command, device, false, async (opened) => {
-    const volume = await Volume.mount(opened, { readOnly: true });
+    const volume = await Volume.mount(await byBackup(opened, choice), { readOnly: true });
     const { slots } = volume.recovery;
     if (slots.length > 0) note(command, `${device}: the journal of slot ${slots.join(', ')} was not closed (a crash, or a node that has it mounted); shown is what recovery would make of it`);
     return await work(volume);
@@ -63,13 +72,13 @@ export function withWriter<T>(command: string, device: string, options: WriterOp
 }
 
 /** Run `work` with the device open for reading, held against writers unless `beside` allows to look while one is at work. */
-export async function withRawDevice<T>(command: string, path: string, options: { readonly beside: boolean }, work: (device: BlockDevice) => Promise<T>): Promise<T> {
+export async function withRawDevice<T>(command: string, path: string, options: SuperChoice & { readonly beside: boolean }, work: (device: BlockDevice) => Promise<T>): Promise<T> {
   const warn = (message: string) => note(command, message);
   const facts = options.beside ? await processFacts(path) : undefined;
   if (facts !== undefined) note(command, `${path} is in use on this host${facts.mount ? ` (mounted on ${facts.mount})` : ''}: shown is what is on the disk now, which may be some seconds old`);
   const device = await openDevice(path, { exclusive: !options.beside, warn }).catch((error: unknown) => explainBusy(path, error, false));
   try {
-    return await work(device);
+    return await work(await byBackup(device, options));
   } finally {
     await device.close();
   }

@@ -1,13 +1,13 @@
 /** `lunfs check`: is everything on the volume what it should be? Reads only; findings carry fsck.ocfs2's code names. */
 import type { Command } from 'commander';
 import { type CheckReport, type Finding, RawReader, checkVolume, readSystemFiles, replayedView } from '@lunfs/ocfs2';
-import { FSCK, Unsuccessful, examples } from '../command.js';
+import { FSCK, Unsuccessful, backupSuperOption, examples } from '../command.js';
 import { note, print, printJson } from '../output.js';
 import { Progress } from '../progress.js';
 import { needDevice } from '../target.js';
-import { withRawDevice } from '../volume-access.js';
+import { type SuperChoice, withRawDevice } from '../volume-access.js';
 
-interface Options {
+interface Options extends SuperChoice {
   json?: boolean;
   quiet?: boolean;
   replay: boolean;
@@ -22,10 +22,11 @@ export function check(program: Command): void {
     .option('--no-replay', 'check what is on the disk, not what replaying the journals would make of it')
     .option('-q, --quiet', 'no progress, and no summary when clean')
     .option('--json', 'print as JSON')
+    .addOption(backupSuperOption())
     .addHelpText('after', examples('lunfs check /dev/mapper/lun0', 'lunfs check --json lun.img'))
     .action(async (text: string, options: Options) => {
       const device = needDevice(text);
-      const { report, slots } = await withRawDevice('check', device, { beside: false }, (opened) => verify(opened, options));
+      const { report, slots } = await withRawDevice('check', device, { beside: false, backupSuper: options.backupSuper }, (opened) => verify(opened, options));
       if (options.json) printJson({ device, clean: report.clean, replayedSlots: slots, counts: report.counts, findings: report.findings });
       else show(device, report, options);
       if (!report.clean) throw new Unsuccessful(FSCK.errorsLeft);

@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { UsageError } from '@lunfs/device';
 import type { Volume } from '@lunfs/ocfs2';
-import { Unsuccessful, examples } from '../command.js';
+import { Unsuccessful, backupSuperOption, examples } from '../command.js';
 import { Copier, measure } from '../copy/copy.js';
 import { HostTree } from '../copy/host-tree.js';
 import { fromStdin, toStdout } from '../copy/streams.js';
@@ -15,9 +15,9 @@ import { Progress } from '../progress.js';
 import { formatSize } from '../sizes.js';
 import { parseTarget } from '../target.js';
 import { joinPath, splitNames } from '../volume-files.js';
-import { withReader, withWriter } from '../volume-access.js';
+import { type SuperChoice, withReader, withWriter } from '../volume-access.js';
 
-interface Options {
+interface Options extends SuperChoice {
   recursive?: boolean;
   preserve?: boolean;
   clobber: boolean;
@@ -45,6 +45,7 @@ export function cp(program: Command): void {
     .option('--offline', 'write to a volume of a cluster that nobody has mounted')
     .option('-q, --quiet', 'no progress')
     .option('-v, --verbose', 'say what was copied')
+    .addOption(backupSuperOption())
     .addHelpText('after', examples('lunfs cp vm1.raw /dev/mapper/lun0:/', 'lunfs cp -rp /dev/mapper/lun0:/images ./rescued', 'lunfs cp lun.img:/vm1.raw - | zstd > vm1.zst', 'zstd -dc vm1.zst | lunfs cp - lun.img:/vm1.raw', 'lunfs cp old.img:/vm1.raw new.img:/'))
     .action(async (paths: string[], options: Options) => {
       if (paths.length < 2) throw new UsageError('BAD_ARGUMENTS', 'EINVAL', 'one path is not enough: give what to copy, and where to', {});
@@ -90,7 +91,7 @@ async function withTree(place: Place, write: boolean, options: Options, opened: 
   if (device === undefined) return work(new HostTree());
   if (opened?.place.device !== undefined && sameDevice(opened.place.device, device)) return work(opened.tree);
   const run = (volume: Volume) => work(new VolumeTree(volume));
-  await (write ? withWriter('cp', device, options, run) : withReader('cp', device, run));
+  await (write ? withWriter('cp', device, options, run) : withReader('cp', device, options, run));
 }
 
 function sameDevice(a: string, b: string): boolean {

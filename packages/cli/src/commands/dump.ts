@@ -2,12 +2,12 @@
 import type { Command } from 'commander';
 import { UsageError } from '@lunfs/device';
 import { RawReader } from '@lunfs/ocfs2';
-import { examples } from '../command.js';
+import { backupSuperOption, examples } from '../command.js';
 import { dumpers, inodeOfPath, needNumber } from '../dump/dumpers.js';
 import { render } from '../dump/render.js';
 import { print, printJson } from '../output.js';
 import { parseTarget, needDevice } from '../target.js';
-import { withRawDevice } from '../volume-access.js';
+import { type SuperChoice, withRawDevice } from '../volume-access.js';
 
 export function dump(program: Command): void {
   program
@@ -18,14 +18,15 @@ export function dump(program: Command): void {
     .argument('[what]', 'default: superblock, or inode when a path is given')
     .argument('[which]', 'number of the inode, block, backup or slot, or name of the allocator')
     .option('--json', 'print as JSON')
+    .addOption(backupSuperOption())
     .addHelpText('after', examples('lunfs dump lun.img', 'lunfs dump lun.img:/vm1.raw', 'lunfs dump lun.img:/vm1.raw extents', 'lunfs dump lun.img block 65', 'lunfs dump lun.img groups inode_alloc:0000', 'lunfs dump --json lun.img journal 0'))
-    .action(async (text: string, given: string | undefined, word: string | undefined, options: { json?: boolean }) => {
+    .action(async (text: string, given: string | undefined, word: string | undefined, options: SuperChoice & { json?: boolean }) => {
       const target = parseTarget(text);
       const device = target?.device ?? needDevice(text);
       const what = given ?? (target === undefined ? 'superblock' : 'inode');
       const dumper = dumpers.find((one) => one.name === what);
       if (dumper === undefined) throw new UsageError('BAD_ARGUMENTS', 'EINVAL', `"${what}" is nothing that can be dumped; known are ${dumpers.map((one) => one.name).join(', ')}`, { what });
-      const shown = await withRawDevice('dump', device, { beside: true }, async (opened) => {
+      const shown = await withRawDevice('dump', device, { beside: true, backupSuper: options.backupSuper }, async (opened) => {
         const reader = await RawReader.open(opened);
         const inode = async () => (target !== undefined && word === undefined ? inodeOfPath(reader, target.path) : needNumber('inode', word));
         return dumper.dump({ reader, inode, word });

@@ -20,6 +20,7 @@ export const commands: readonly CommandEntry[] = [
   { name: 'mv', load: async () => (await import('./mv.js')).mv },
   { name: 'stat', load: async () => (await import('./stat.js')).stat },
   { name: 'check', load: async () => (await import('./check.js')).check },
+  { name: 'recover-super', load: async () => (await import('./recover-super.js')).recoverSuper },
   { name: 'dump', load: async () => (await import('./dump.js')).dump },
   { name: 'disk', load: async () => (await import('./disk/index.js')).disk },
   { name: 'export', load: async () => (await import('./disk/export.js')).exportDisk },

@@ -1,11 +1,11 @@
 /** `lunfs info`: what a volume is. */
 import type { Command } from 'commander';
 import { RawReader } from '@lunfs/ocfs2';
-import { examples } from '../command.js';
+import { backupSuperOption, examples } from '../command.js';
 import { facts, print, printJson, table } from '../output.js';
 import { formatSize, formatTime } from '../sizes.js';
 import { needDevice } from '../target.js';
-import { processFacts, withRawDevice } from '../volume-access.js';
+import { type SuperChoice, processFacts, withRawDevice } from '../volume-access.js';
 import { type VolumeDescription, describeVolume } from '../volume-facts.js';
 
 export function info(program: Command): void {
@@ -14,10 +14,11 @@ export function info(program: Command): void {
     .summary('show what a volume is: superblock, features, slots, usage')
     .argument('<device>', 'block device or image file')
     .option('--json', 'print as JSON')
+    .addOption(backupSuperOption())
     .addHelpText('after', examples('lunfs info /dev/mapper/lun0', 'lunfs info --json lun.img'))
-    .action(async (text: string, options: { json?: boolean }) => {
+    .action(async (text: string, options: SuperChoice & { json?: boolean }) => {
       const device = needDevice(text);
-      const found = await withRawDevice('info', device, { beside: true }, async (opened) => describeVolume(await RawReader.open(opened)));
+      const found = await withRawDevice('info', device, { beside: true, backupSuper: options.backupSuper }, async (opened) => describeVolume(await RawReader.open(opened)));
       const inUse = await processFacts(device);
       if (options.json) printJson({ ...found, inUse });
       else print(show(found) + (inUse ? `\n\nIn use on this host: ${inUse.mount ? `mounted on ${inUse.mount}` : 'not mounted'}, ${inUse.exports.length} export(s)` : ''));

@@ -1,16 +1,16 @@
 /** `lunfs ls`: names in a volume. */
 import type { Command } from 'commander';
 import { type Attributes, MODE } from '@lunfs/ocfs2';
-import { examples } from '../command.js';
+import { backupSuperOption, examples } from '../command.js';
 import { decodeDevice, kindOf } from '../copy/volume-tree.js';
 import { modeText, octal } from '../inode-facts.js';
 import { nameFact, printBytes, printJson } from '../output.js';
 import { formatTime } from '../sizes.js';
 import { targetOrRoot } from '../target.js';
 import { VolumeFiles, isType, joinPath } from '../volume-files.js';
-import { withReader } from '../volume-access.js';
+import { type SuperChoice, withReader } from '../volume-access.js';
 
-interface Options {
+interface Options extends SuperChoice {
   long?: boolean;
   recursive?: boolean;
   directory?: boolean;
@@ -33,10 +33,11 @@ export function ls(program: Command): void {
     .option('-R, --recursive', 'everything below, too')
     .option('-d, --directory', 'a directory itself, not what is in it')
     .option('--json', 'print as JSON')
+    .addOption(backupSuperOption())
     .addHelpText('after', examples('lunfs ls /dev/mapper/lun0', 'lunfs ls -lR lun.img:/images', 'lunfs ls --json lun.img:/'))
     .action(async (text: string, options: Options) => {
       const target = targetOrRoot(text);
-      await withReader('ls', target.device, (volume) => list(new VolumeFiles(volume), Buffer.from(target.path), options));
+      await withReader('ls', target.device, options, (volume) => list(new VolumeFiles(volume), Buffer.from(target.path), options));
     });
 }
 

@@ -1,15 +1,15 @@
 /** `lunfs stat`: all that a dinode says. */
 import type { Command } from 'commander';
 import { type Attributes, type FileExtent, MODE, RawReader } from '@lunfs/ocfs2';
-import { examples } from '../command.js';
+import { backupSuperOption, examples } from '../command.js';
 import { type InodeFacts, inodeExtents, inodeFacts, modeText, octal } from '../inode-facts.js';
 import { facts, nameFact, printBytes, printJson, table } from '../output.js';
 import { formatSize } from '../sizes.js';
 import { targetOrRoot } from '../target.js';
 import { VolumeFiles, isType, joinPath } from '../volume-files.js';
-import { withReader } from '../volume-access.js';
+import { type SuperChoice, withReader } from '../volume-access.js';
 
-interface Options {
+interface Options extends SuperChoice {
   dereference?: boolean;
   extents?: boolean;
   recursive?: boolean;
@@ -29,11 +29,12 @@ export function stat(program: Command): void {
     .option('-x, --extents', 'where the data lies')
     .option('-R, --recursive', 'everything below, too')
     .option('--json', 'print as JSON')
+    .addOption(backupSuperOption())
     .addHelpText('after', examples('lunfs stat lun.img:/vm1.raw', 'lunfs stat -x --json /dev/mapper/lun0:/vm1.raw'))
     .action(async (texts: string[], options: Options) => {
       const json: object[] = [];
       for (const { device, path } of texts.map(targetOrRoot)) {
-        await withReader('stat', device, async (volume) => {
+        await withReader('stat', device, options, async (volume) => {
           const files = new VolumeFiles(volume);
           const reader = new RawReader(volume.device, volume.geo);
           const each = async (at: Buffer, found: Attributes): Promise<void> => {

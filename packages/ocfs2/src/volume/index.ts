@@ -2,6 +2,7 @@
 export { checkOffline, hasOfflineMark, setOfflineMark, watchHeartbeat } from './offline.js';
 export { SlotMap } from './slot-map.js';
 export { updateSuperBlock } from './superblock.js';
+export { type BackupSuper, backupView, findBackupSupers, readBackupSuper, restoreSuperBlock } from './backup-super.js';
 export type { Attributes } from './attributes.js';
 export { type AtimeRule, type AttributeChange, DEFAULT_ATIME, type VolumeStatistics } from './attributes-change.js';
 export { InodeTable, type OrphanRecovery, recoverOrphans, wipeInode } from './inode-life.js';

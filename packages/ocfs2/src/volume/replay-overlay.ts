@@ -9,7 +9,7 @@ import { JournalInode, LogReader } from '../journal/index.js';
 import type { RawReader } from '../inspect/raw-reader.js';
 
 /** A read-only view of `device` with blocks replaced. */
-class OverlayDevice implements BlockDevice {
+export class OverlayDevice implements BlockDevice {
   readonly readOnly = true;
   readonly canDiscard = false;
 
@@ -38,7 +38,7 @@ class OverlayDevice implements BlockDevice {
   }
 
   async write(): Promise<void> {
-    throw new IoError('DEVICE_READ_ONLY', `${this.name}: this view of a volume that needs recovery cannot be written; mount it`, {}, undefined, 'EROFS');
+    throw new IoError('DEVICE_READ_ONLY', `${this.name}: this view of a volume shows other blocks than the device holds, and cannot be written`, {}, undefined, 'EROFS');
   }
   async flush(): Promise<void> {}
   writeZeroes(): Promise<void> {

@@ -10,7 +10,8 @@ import { SUPER_BLOCK_BLKNO } from '../format/constants.js';
 import { type Geometry, backupBlocks, hasBackups, parseSuperBlock } from '../format/geometry.js';
 import { Dinode, SuperBlock, type SuperBlockView } from '../format/structs.js';
 
-const CHECK_AT = 0x80;
+/** Byte of its i_check. */
+export const SUPER_BLOCK_CHECK_AT = 0x80;
 
 /** Read the superblock, let `change` edit it, write it and its backups, flush. Returns the new geometry. */
 export async function updateSuperBlock(device: BlockDevice, geo: Geometry, change: (sb: SuperBlockView) => void): Promise<Geometry> {
@@ -19,7 +20,7 @@ export async function updateSuperBlock(device: BlockDevice, geo: Geometry, chang
   const block = new Block(geo.device, SUPER_BLOCK_BLKNO, bytes);
   parseSuperBlock(block);
   change(SuperBlock.at(block));
-  if (geo.metaecc) stampCheck(bytes, CHECK_AT);
+  if (geo.metaecc) stampCheck(bytes, SUPER_BLOCK_CHECK_AT);
   const changed = parseSuperBlock(block);
   await device.write(SUPER_BLOCK_BLKNO * geo.blockSize, bytes);
   await device.flush();
@@ -27,7 +28,7 @@ export async function updateSuperBlock(device: BlockDevice, geo: Geometry, chang
     for (const blkno of backupBlocks(changed)) {
       const copy = new Block(geo.device, blkno, bytes.slice());
       Dinode.at(copy).blkno = blkno;
-      if (geo.metaecc) stampCheck(copy.bytes, CHECK_AT);
+      if (geo.metaecc) stampCheck(copy.bytes, SUPER_BLOCK_CHECK_AT);
       await device.write(blkno * geo.blockSize, copy.bytes);
     }
     await device.flush();
