@@ -144,6 +144,11 @@ export interface Created<F> extends Entry {
 }
 
 export interface FuseHandler<F extends OpenFile = OpenFile, D extends OpenDirectory = OpenDirectory> {
+  /**
+   * POSIX ACLs are served through the xattr methods: the kernel then decides by them who may do what. `mode` of new inodes comes without
+   * the umask, which is the handler's to apply where no default ACL does its work; else the kernel has applied it.
+   */
+  readonly acl?: boolean;
   /** Entry of `name` in directory `parent`. Throws ENOENT, or returns a negative entry to be remembered. */
   lookup(caller: Caller, parent: number, name: Buffer): MaybePromise<Entry | NegativeEntry>;
   /** The kernel gives back `count` references of `nodeid`. Must not fail; there is no reply. */
@@ -153,9 +158,9 @@ export interface FuseHandler<F extends OpenFile = OpenFile, D extends OpenDirect
   setattr(caller: Caller, nodeid: number, changes: AttributeChanges, file: F | undefined): MaybePromise<AttributesReply>;
   readlink(caller: Caller, nodeid: number): MaybePromise<Uint8Array>;
   symlink(caller: Caller, parent: number, name: Buffer, target: Buffer): MaybePromise<Entry>;
-  /** Any type of node but directory and symlink; the umask is already applied to `mode`. */
-  mknod(caller: Caller, parent: number, name: Buffer, mode: number, rdev: number): MaybePromise<Entry>;
-  mkdir(caller: Caller, parent: number, name: Buffer, mode: number): MaybePromise<Entry>;
+  /** Any type of node but directory and symlink. */
+  mknod(caller: Caller, parent: number, name: Buffer, mode: number, rdev: number, umask: number): MaybePromise<Entry>;
+  mkdir(caller: Caller, parent: number, name: Buffer, mode: number, umask: number): MaybePromise<Entry>;
   unlink(caller: Caller, parent: number, name: Buffer): MaybePromise<void>;
   rmdir(caller: Caller, parent: number, name: Buffer): MaybePromise<void>;
   /** `flags`: RENAME_NOREPLACE, RENAME_EXCHANGE (the session refuses others). */
@@ -165,9 +170,9 @@ export interface FuseHandler<F extends OpenFile = OpenFile, D extends OpenDirect
   /** `flags`: open(2)'s. O_TRUNC is the handler's to do (`killSuidGid`: with it); O_APPEND offsets are the kernel's. */
   open(caller: Caller, nodeid: number, flags: number, killSuidGid: boolean): MaybePromise<F>;
   /** Create and open. Without O_EXCL an existing name is opened. */
-  create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number): MaybePromise<Created<F>>;
+  create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number, umask: number): MaybePromise<Created<F>>;
   /** O_TMPFILE: an open file without a name (nlink 0). */
-  tmpfile?(caller: Caller, parent: number, mode: number, flags: number): MaybePromise<Created<F>>;
+  tmpfile?(caller: Caller, parent: number, mode: number, flags: number, umask: number): MaybePromise<Created<F>>;
   /** Fill `into` from `offset`; the number of bytes read, short only at EOF. `into` is page aligned. */
   read(caller: Caller, file: F, offset: number, into: Uint8Array): MaybePromise<number>;
   /**
@@ -203,8 +208,8 @@ export interface FuseHandler<F extends OpenFile = OpenFile, D extends OpenDirect
 
   /** The whole value; the session compares sizes (ERANGE). Throws ENODATA. */
   getxattr?(caller: Caller, nodeid: number, name: Buffer): MaybePromise<Uint8Array>;
-  /** `flags`: XATTR_CREATE 1, XATTR_REPLACE 2. */
-  setxattr?(caller: Caller, nodeid: number, name: Buffer, value: Buffer, flags: number): MaybePromise<void>;
+  /** `flags`: XATTR_CREATE 1, XATTR_REPLACE 2. `killSetgid`: an access ACL that is set clears the setgid bit. */
+  setxattr?(caller: Caller, nodeid: number, name: Buffer, value: Buffer, flags: number, killSetgid: boolean): MaybePromise<void>;
   listxattr?(caller: Caller, nodeid: number): MaybePromise<readonly Uint8Array[]>;
   removexattr?(caller: Caller, nodeid: number, name: Buffer): MaybePromise<void>;
 

@@ -21,7 +21,7 @@ import {
 } from '@lunfs/ocfs2';
 import type { FileTable, OpenedFile } from './file-table.js';
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, direntType, fuseAttributes, inodeOf, nodeOf, withoutSuid } from './fuse-attributes.js';
-import { XattrReader, xattrsReadOnly } from './fuse-xattrs.js';
+import { Xattrs } from './fuse-xattrs.js';
 
 /** Seconds the kernel may keep names and attributes: nothing changes behind its back. */
 const LONG = 86_400;
@@ -49,14 +49,18 @@ export interface MountedDirectory extends OpenDirectory {
 }
 
 export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory> {
-  readonly #xattrs: XattrReader;
+  readonly #xattrs: Xattrs;
   /** References the kernel holds, by inode. */
   readonly #held = new Map<number, number>();
   /** Work that no request waits for: wiping, late times. */
   readonly #background = new Set<Promise<void>>();
 
   constructor(private readonly volume: Volume, private readonly files: FileTable, private readonly report: (error: unknown, what: string) => void) {
-    this.#xattrs = new XattrReader(volume);
+    this.#xattrs = new Xattrs(volume);
+  }
+
+  get acl(): boolean {
+    return this.volume.geo.xattr;
   }
 
   async lookup(_caller: Caller, parent: number, name: Buffer): Promise<Entry | NegativeEntry> {
@@ -98,12 +102,12 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     return this.#entry(await this.volume.names.create(this.#ino(parent), name, { mode: S_IFLNK | 0o777, uid: caller.uid, gid: caller.gid, target }));
   }
 
-  async mknod(caller: Caller, parent: number, name: Buffer, mode: number, rdev: number): Promise<Entry> {
-    return this.#entry(await this.volume.names.create(this.#ino(parent), name, { mode, uid: caller.uid, gid: caller.gid, rdev }));
+  async mknod(caller: Caller, parent: number, name: Buffer, mode: number, rdev: number, umask: number): Promise<Entry> {
+    return this.#entry(await this.volume.names.create(this.#ino(parent), name, { mode, umask, uid: caller.uid, gid: caller.gid, rdev }));
   }
 
-  mkdir(caller: Caller, parent: number, name: Buffer, mode: number): Promise<Entry> {
-    return this.mknod(caller, parent, name, S_IFDIR | (mode & 0o7777), 0);
+  mkdir(caller: Caller, parent: number, name: Buffer, mode: number, umask: number): Promise<Entry> {
+    return this.mknod(caller, parent, name, S_IFDIR | (mode & 0o7777), 0, umask);
   }
 
   unlink(_caller: Caller, parent: number, name: Buffer): Promise<void> {
@@ -147,12 +151,12 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     return file;
   }
 
-  async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number): Promise<Created<MountedFile>> {
+  async create(caller: Caller, parent: number, name: Buffer, mode: number, flags: number, umask: number): Promise<Created<MountedFile>> {
     const dir = this.#ino(parent);
     const { names } = this.volume;
     for (;;) {
       try {
-        const made = await names.create(dir, name, { mode: S_IFREG | (mode & 0o7777), uid: caller.uid, gid: caller.gid });
+        const made = await names.create(dir, name, { mode: S_IFREG | (mode & 0o7777), umask, uid: caller.uid, gid: caller.gid });
         return await this.#created(made, () => this.#open(made.blkno, flags));
       } catch (error) {
         if (!(error instanceof LunfsError) || error.code !== 'EXISTS' || (flags & O.EXCL) !== 0) throw error;
@@ -253,12 +257,12 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     return this.#xattrs.list(caller, this.#ino(nodeid));
   }
 
-  setxattr(_caller: Caller, nodeid: number): void {
-    throw xattrsReadOnly(this.volume.geo.device, this.#ino(nodeid));
+  setxattr(_caller: Caller, nodeid: number, name: Buffer, value: Buffer, flags: number, killSetgid: boolean): Promise<void> {
+    return this.#xattrs.set(this.#ino(nodeid), name, value, flags, killSetgid);
   }
 
-  removexattr(_caller: Caller, nodeid: number): void {
-    throw xattrsReadOnly(this.volume.geo.device, this.#ino(nodeid));
+  removexattr(_caller: Caller, nodeid: number, name: Buffer): Promise<void> {
+    return this.#xattrs.remove(this.#ino(nodeid), name);
   }
 
   async ioctl(_caller: Caller, nodeid: number, _file: MountedFile | MountedDirectory, command: number, input: Buffer, outSize: number): Promise<Uint8Array> {

@@ -1,51 +1,50 @@
 /**
- * Extended attributes for the mount, which this version reads and does not change. Because nothing changes them, their blocks
- * outside the dinode are always in place, journal or not; the dinode comes from the engine.
+ * Extended attributes for the mount: the kernel above decides by name space and ACLs who may do what (FUSE_POSIX_ACL with
+ * default permissions; Linux 6.1 fs/xattr.c:xattr_permission); what it leaves to the file system is done here.
  */
 import { UsageError } from '@lunfs/device';
-import { ACL_XATTR_TYPES, Dinode, DYN, PR, type RawXattr, RawReader, aclToXattr, listXattrs, type Volume, xattrValue } from '@lunfs/ocfs2';
 import type { Caller } from '@lunfs/fuse';
+import type { Volume } from '@lunfs/ocfs2';
 
-const PREFIXES = ['user.', 'trusted.', 'security.'];
+const TRUSTED = Buffer.from('trusted.');
+/** setxattr(2) flags. */
+const XATTR_CREATE = 1;
+const XATTR_REPLACE = 2;
 
-export class XattrReader {
-  readonly #reader: RawReader;
-
-  constructor(private readonly volume: Volume) {
-    this.#reader = new RawReader(volume.device, volume.geo);
-  }
+export class Xattrs {
+  constructor(private readonly volume: Volume) {}
 
   /** Names, as listxattr(2) lists them to this caller: trusted ones to root alone. */
   async list(caller: Caller, ino: number): Promise<Uint8Array[]> {
-    const all = await this.#all(ino);
-    return all.filter((one) => caller.uid === 0 || !one.name.startsWith('trusted.')).map(fullName);
+    this.#served();
+    const names = await this.volume.names.listXattr(ino);
+    return caller.uid === 0 ? names : names.filter((name) => !isTrusted(name));
   }
 
-  /** Throws NO_XATTR (ENODATA). */
-  async get(caller: Caller, ino: number, name: Buffer): Promise<Uint8Array> {
-    const found = (await this.#all(ino)).find((one) => name.equals(fullName(one)));
-    if (found === undefined || (caller.uid !== 0 && found.name.startsWith('trusted.'))) {
-      throw new UsageError('NO_XATTR', 'ENODATA', `${this.volume.geo.device}: inode ${ino} has no attribute ${name.toString()}`, { inode: ino });
-    }
-    const value = await xattrValue(this.#reader, found);
-    return ACL_XATTR_TYPES.includes(found.type) ? aclToXattr(value) : value;
+  get(_caller: Caller, ino: number, name: Buffer): Promise<Uint8Array> {
+    this.#served();
+    return this.volume.names.getXattr(ino, name);
   }
 
-  async #all(ino: number): Promise<RawXattr[]> {
-    const { ctx } = this.volume;
-    const look = (op: Parameters<Parameters<typeof ctx.engine.read>[1]>[0]) => ctx.inode(op, ino, PR).block;
-    const block = ctx.engine.readNow('xattrs', look) ?? (await ctx.engine.read('xattrs', look));
-    return Dinode.at(block).dynFeatures & DYN.HAS_XATTR ? listXattrs(this.#reader, block) : [];
+  /** `killSetgid`: an access ACL set by somebody outside the file's group takes setgid away. */
+  set(ino: number, name: Buffer, value: Buffer, flags: number, killSetgid: boolean): Promise<void> {
+    this.#served();
+    const mode = flags & XATTR_CREATE ? 'create' : flags & XATTR_REPLACE ? 'replace' : 'either';
+    return this.volume.names.setXattr(ino, name, value, { mode, killSetgid });
+  }
+
+  remove(ino: number, name: Buffer): Promise<void> {
+    this.#served();
+    return this.volume.names.removeXattr(ino, name);
+  }
+
+  /** ENOSYS stops the kernel from asking, ACLs included; it tells its callers EOPNOTSUPP. */
+  #served(): void {
+    const { xattr, device } = this.volume.geo;
+    if (!xattr) throw new UsageError('XATTR_UNSUPPORTED', 'ENOSYS', `${device} lacks the feature "xattr" (tunefs.ocfs2 --fs-features=xattr)`, { device });
   }
 }
 
-/** Prefix and name as bytes: the name need not be UTF-8. */
-function fullName(one: RawXattr): Uint8Array {
-  const prefix = PREFIXES.find((p) => one.name.startsWith(p));
-  return prefix === undefined ? Buffer.from(one.name) : Buffer.concat([Buffer.from(prefix), one.nameBytes]);
-}
-
-/** The refusal of every change. */
-export function xattrsReadOnly(device: string, ino: number): UsageError {
-  return new UsageError('FEATURE_READ_ONLY', 'EOPNOTSUPP', `${device}: changing extended attributes of inode ${ino} is not supported by this version of lunfs, which reads them; do it on a Linux node`, { device, inode: ino });
+function isTrusted(name: Uint8Array): boolean {
+  return Buffer.from(name.buffer, name.byteOffset, TRUSTED.length <= name.length ? TRUSTED.length : 0).equals(TRUSTED);
 }

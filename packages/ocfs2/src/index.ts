@@ -3,6 +3,7 @@ export * from './txn/index.js';
 export * from './locking/index.js';
 export * from './context.js';
 export * from './inspect/index.js';
+export { ACL_TAG, type AclEntry, type FoundXattr, type XattrItem, type XattrName, aclFromXattr, aclToXattr, fullXattrName, isAcl, isLocal, parseAcl, parseXattrName, xattrText } from './xattr/index.js';
 export * from './check/index.js';
 export * from './alloc/index.js';
 export * from './volume/index.js';

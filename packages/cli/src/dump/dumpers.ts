@@ -2,7 +2,7 @@
 import { UsageError } from '@lunfs/device';
 import {
   BACKUP_SUPER_OFFSETS, Block, ChainList, DX_INLINE, DX_ROOT_LIST, DYN, Dinode, DxRoot, EB_LIST, ExtentList, FL, FT, GroupDesc, HeartbeatBlock, ID2, JournalId1, MODE,
-  type RawReader, SUPER_BLOCK_BLKNO, S_IFMT, SlotMap, listXattrs, readSystemFiles, systemFileNames, xattrValue,
+  type RawReader, SUPER_BLOCK_BLKNO, S_IFMT, SlotMap, fullXattrName, isLocal, listXattrs, readSystemFiles, systemFileNames, xattrValue,
 } from '@lunfs/ocfs2';
 import { nameFact } from '../output.js';
 import { parseNumber } from '../sizes.js';
@@ -154,7 +154,8 @@ async function heartbeat({ reader }: DumpContext): Promise<unknown> {
 async function xattrs({ reader, inode }: DumpContext): Promise<unknown> {
   const out: Dumped[] = [];
   for (const one of await listXattrs(reader, await reader.inode(await inode()))) {
-    out.push({ ...nameFact('name', Buffer.from(one.name)), type: one.type, size: one.size, stored: one.outside === undefined ? 'beside its name' : 'in extents', value: Buffer.from(await xattrValue(reader, one)).toString('hex') });
+    const { item } = one;
+    out.push({ ...nameFact('name', fullXattrName(item)), type: item.type, size: item.size, stored: isLocal(item) ? 'beside its name' : 'in extents', value: Buffer.from(await xattrValue(reader, one)).toString('hex') });
   }
   return out;
 }

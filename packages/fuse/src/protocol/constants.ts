@@ -56,6 +56,8 @@ export const FSYNC_FDATASYNC = 1 << 0;
 export const OPEN_KILL_SUIDGID = 1 << 0;
 /** fuse_write_in.write_flags */
 export const WRITE_FLAG = { CACHE: 1 << 0, LOCKOWNER: 1 << 1, KILL_SUIDGID: 1 << 2 } as const;
+/** fuse_setxattr_in.setxattr_flags: an access ACL is set by somebody outside the file's group. */
+export const SETXATTR_ACL_KILL_SGID = 1 << 0;
 export const LK_FLOCK = 1 << 0;
 export const EXPIRE_ONLY = 1 << 0;
 /** fuse_ioctl_in.flags */

@@ -11,7 +11,7 @@ import * as S from './structs.js';
 const TEXT_LIMIT = 96;
 /** Fields best read in octal or hexadecimal. */
 const OCTAL = new Set(['mode', 'umask']);
-const HEX = new Set(['flags', 'flags2', 'open_flags', 'valid', 'write_flags', 'read_flags', 'lock_owner', 'owner', 'cmd']);
+const HEX = new Set(['flags', 'flags2', 'setxattr_flags', 'open_flags', 'valid', 'write_flags', 'read_flags', 'lock_owner', 'owner', 'cmd']);
 
 const REPLY: Partial<Record<OpName, readonly Struct<Fields>[]>> = {
   LOOKUP: [S.ENTRY_OUT, S.ATTR], SYMLINK: [S.ENTRY_OUT, S.ATTR], MKNOD: [S.ENTRY_OUT, S.ATTR], MKDIR: [S.ENTRY_OUT, S.ATTR], LINK: [S.ENTRY_OUT, S.ATTR],

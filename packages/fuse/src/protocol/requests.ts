@@ -63,6 +63,12 @@ class Body {
     return text;
   }
 
+  /** Is what is left a NUL-terminated string, not empty, and `more` bytes? */
+  isString(more: number): boolean {
+    const nul = this.#bytes.subarray(0, this.#end).indexOf(0, this.#at);
+    return nul > this.#at && nul + 1 + more === this.#end;
+  }
+
   /** A component of a path. */
   name(): Buffer {
     const name = this.string('name');
@@ -127,9 +133,11 @@ const DECODE = {
   FSYNC: (b: Body) => b.struct(S.FSYNC_IN),
   SETXATTR: (b: Body) => {
     const { size, flags } = b.struct(S.SETXATTR_IN);
+    // The long form begins with flags whose first or second byte is zero: no name with its value can end where the message does.
+    const { setxattr_flags } = b.isString(size) ? { setxattr_flags: 0 } : b.struct(S.SETXATTR_IN_EXT);
     const name = b.string('xattr name');
     if (size > XATTR_SIZE_MAX) throw new UsageError('FUSE_XATTR_TOO_BIG', 'E2BIG', `an extended attribute of ${size} bytes; ${XATTR_SIZE_MAX} is the limit`);
-    return { flags, name, value: b.copy(size) };
+    return { flags, setxattr_flags, name, value: b.copy(size) };
   },
   GETXATTR: (b: Body) => ({ ...b.struct(S.GETXATTR_IN), name: b.string('xattr name') }),
   LISTXATTR: (b: Body) => b.struct(S.GETXATTR_IN),

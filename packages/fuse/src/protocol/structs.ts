@@ -53,8 +53,9 @@ export const STATFS_OUT = struct('fuse_statfs_out', 80, {
   bsize: [40, 'u32'], namelen: [44, 'u32'], frsize: [48, 'u32'],
 });
 export const FSYNC_IN = struct('fuse_fsync_in', 16, { fh: [0, 'u64'], fsync_flags: [8, 'u32'] });
-/** The short form: the long one is only sent when FUSE_SETXATTR_EXT was negotiated, which we do not. */
 export const SETXATTR_IN = struct('fuse_setxattr_in', 8, { size: [0, 'u32'], flags: [4, 'u32'] });
+/** What follows it when FUSE_SETXATTR_EXT was negotiated. */
+export const SETXATTR_IN_EXT = struct('fuse_setxattr_in (extension)', 8, { setxattr_flags: [0, 'u32'] });
 export const GETXATTR_IN = struct('fuse_getxattr_in', 8, { size: [0, 'u32'] });
 export const GETXATTR_OUT = struct('fuse_getxattr_out', 8, { size: [0, 'u32'] });
 export const LK_IN = struct('fuse_lk_in', 48, {

@@ -8,7 +8,7 @@
  */
 import { ERRNO, errnoOf, InternalError, UsageError } from '@lunfs/device';
 import type { AttributeChanges, Caller, Created, Entry, FileLock, FuseHandler, MaybePromise, OpenDirectory, OpenFile } from '../handler.js';
-import { FATTR, FSYNC_FDATASYNC, GETATTR_FH, IOCTL_FLAG, LK_FLOCK, MAX_WRITE, O, OPEN_KILL_SUIDGID, RENAME_EXCHANGE, RENAME_NOREPLACE, WRITE_FLAG } from '../protocol/constants.js';
+import { FATTR, FSYNC_FDATASYNC, GETATTR_FH, IOCTL_FLAG, LK_FLOCK, MAX_WRITE, O, OPEN_KILL_SUIDGID, RENAME_EXCHANGE, RENAME_NOREPLACE, SETXATTR_ACL_KILL_SGID, WRITE_FLAG } from '../protocol/constants.js';
 import type { OpName } from '../protocol/constants.js';
 import { printReply, printRequest } from '../protocol/print.js';
 import { bytesReply, DirectoryReply, ioctlReply, lockType, putHeader, Replies } from '../protocol/replies.js';
@@ -237,8 +237,8 @@ export class Dispatcher<F extends OpenFile, D extends OpenDirectory> {
       }
       case 'READLINK': return this.#bytes(call, handler.readlink(call, nodeid));
       case 'SYMLINK': return this.#entry(call, handler.symlink(call, nodeid, request.body.name, request.body.target));
-      case 'MKNOD': return this.#entry(call, handler.mknod(call, nodeid, request.body.name, request.body.mode, request.body.rdev));
-      case 'MKDIR': return this.#entry(call, handler.mkdir(call, nodeid, request.body.name, request.body.mode));
+      case 'MKNOD': return this.#entry(call, handler.mknod(call, nodeid, request.body.name, request.body.mode, request.body.rdev, request.body.umask));
+      case 'MKDIR': return this.#entry(call, handler.mkdir(call, nodeid, request.body.name, request.body.mode, request.body.umask));
       case 'UNLINK': return done(handler.unlink(call, nodeid, request.body.name));
       case 'RMDIR': return done(handler.rmdir(call, nodeid, request.body.name));
       case 'RENAME': case 'RENAME2': {
@@ -254,10 +254,10 @@ export class Dispatcher<F extends OpenFile, D extends OpenDirectory> {
           const open = this.files.add(nodeid, file);
           return { build: () => this.#replies.open(unique, open.fh, open.openFlags), undo: () => void this.#release(call, open.fh) };
         });
-      case 'CREATE': return this.#created(call, handler.create(call, nodeid, request.body.name, request.body.mode, request.body.flags));
+      case 'CREATE': return this.#created(call, handler.create(call, nodeid, request.body.name, request.body.mode, request.body.flags, request.body.umask));
       case 'TMPFILE': {
         if (handler.tmpfile === undefined) throw unsupported('TMPFILE');
-        return this.#created(call, handler.tmpfile(call, nodeid, request.body.mode, request.body.flags));
+        return this.#created(call, handler.tmpfile(call, nodeid, request.body.mode, request.body.flags, request.body.umask));
       }
       case 'READ': return this.#read(call, request.body, message);
       case 'WRITE': return this.#write(call, request.body, message);
@@ -317,7 +317,7 @@ export class Dispatcher<F extends OpenFile, D extends OpenDirectory> {
       }
       case 'SETXATTR':
         if (handler.setxattr === undefined) throw unsupported('SETXATTR');
-        return done(handler.setxattr(call, nodeid, request.body.name, request.body.value, request.body.flags));
+        return done(handler.setxattr(call, nodeid, request.body.name, request.body.value, request.body.flags, (request.body.setxattr_flags & SETXATTR_ACL_KILL_SGID) !== 0));
       case 'REMOVEXATTR':
         if (handler.removexattr === undefined) throw unsupported('REMOVEXATTR');
         return done(handler.removexattr(call, nodeid, request.body.name));

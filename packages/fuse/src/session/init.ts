@@ -10,10 +10,10 @@ import { decodeRequest } from '../protocol/requests.js';
  * Every feature we ask for, with its reason. Left out on purpose:
  * WRITEBACK_CACHE (a write must be acknowledged only when it survives our death, and pages dirty in the kernel would outlive a cluster
  * lock); AUTO_INVAL_DATA (it drops the cache after our own writes, whose mtime is ours to set; data that changes elsewhere is
- * invalidated before the lock goes); EXPORT_SUPPORT (NFS would look up "." of inodes nobody has opened); POSIX_ACL and DONT_MASK
- * (ACLs are not served: the kernel applies the umask); SPLICE_* (needs splice(2), which Node lacks; a READ's data is not copied
- * anyway); NO_OPEN_SUPPORT and NO_OPENDIR_SUPPORT (handlers count opens); SETXATTR_EXT, SECURITY_CTX, CREATE_SUPP_GROUP (their extra
- * fields serve ACLs and labels); ABORT_ERROR (ENODEV alone means "ended").
+ * invalidated before the lock goes); EXPORT_SUPPORT (NFS would look up "." of inodes nobody has opened); SPLICE_* (needs splice(2),
+ * which Node lacks; a READ's data is not copied anyway); NO_OPEN_SUPPORT and NO_OPENDIR_SUPPORT (handlers count opens);
+ * SECURITY_CTX (a security module labels the mount as a whole then, not each new file); CREATE_SUPP_GROUP (the group
+ * of a new inode is its creator's or the directory's); ABORT_ERROR (ENODEV alone means "ended").
  */
 const WANTED =
   INIT_FLAG.ASYNC_READ // several read-ahead requests of one file at once
@@ -29,6 +29,12 @@ const WANTED =
   | INIT_FLAG.HANDLE_KILLPRIV_V2 // setuid bits fall together with the write, and no xattr is asked for before each one
   | INIT_FLAG.INIT_EXT; // the second word of flags is valid
 
+/** For handlers that serve ACLs. */
+const WANTED_ACL =
+  INIT_FLAG.POSIX_ACL // the kernel, which knows the caller's groups, decides by the ACLs it reads from us
+  | INIT_FLAG.DONT_MASK // a default ACL takes the umask's place: mode and umask come apart
+  | INIT_FLAG.SETXATTR_EXT; // tells whether an ACL that is set takes setgid away
+
 /** mmap of files opened with FOPEN_DIRECT_IO (kernels of 7.39 and later). */
 const WANTED2 = INIT_FLAG2.DIRECT_IO_ALLOW_MMAP;
 
@@ -42,16 +48,18 @@ export interface Negotiated {
   readonly flags2: number;
 }
 
-export interface LockSupport {
-  readonly posix: boolean;
+/** What a handler serves. */
+export interface Support {
+  readonly posixLocks: boolean;
   readonly flock: boolean;
+  readonly acl: boolean;
 }
 
 /**
  * Answer the first message of a connection. `agreed` is absent when the kernel speaks a later major: it then asks again with ours.
  * Raises when the message is no INIT or the kernel is too old (nothing is answered: the mount fails).
  */
-export function answerInit(message: Uint8Array, locks: LockSupport): { reply: Uint8Array; agreed?: Negotiated } {
+export function answerInit(message: Uint8Array, support: Support): { reply: Uint8Array; agreed?: Negotiated } {
   const { op, header, body } = decodeRequest(message);
   if (op !== 'INIT') throw new CorruptionError('FUSE_NO_INIT', `the kernel began the FUSE connection with ${op} instead of INIT`, { op });
   const replies = new Replies();
@@ -60,7 +68,7 @@ export function answerInit(message: Uint8Array, locks: LockSupport): { reply: Ui
     throw new UsageError('FUSE_TOO_OLD', 'EPROTO', `the kernel speaks FUSE ${body.major}.${body.minor}; ${FUSE_MAJOR}.${FUSE_MINOR_LEAST} (Linux 4.20) or later is needed`,
       { major: body.major, minor: body.minor });
   }
-  const wanted = WANTED | (locks.posix ? INIT_FLAG.POSIX_LOCKS : 0) | (locks.flock ? INIT_FLAG.FLOCK_LOCKS : 0);
+  const wanted = WANTED | (support.posixLocks ? INIT_FLAG.POSIX_LOCKS : 0) | (support.flock ? INIT_FLAG.FLOCK_LOCKS : 0) | (support.acl ? WANTED_ACL : 0);
   const agreed: Negotiated = { minor: body.minor, flags: (wanted & body.flags) >>> 0, flags2: (WANTED2 & body.flags2) >>> 0 };
   const reply = replies.init(header.unique, {
     major: FUSE_MAJOR,

@@ -6,8 +6,8 @@
  */
 import { InternalError } from '@lunfs/device';
 import type { FsContext, InodeRef } from '../context.js';
-import { type Block, badField } from '../format/block.js';
-import { DYN, FL } from '../format/constants.js';
+import { Block, badField } from '../format/block.js';
+import { DYN, FL, MAX_TREE_DEPTH } from '../format/constants.js';
 import type { Geometry } from '../format/geometry.js';
 import { type BlockKind, DINODE, DX_ROOT, REFCOUNT_BLOCK, XATTR_BLOCK } from '../format/kinds.js';
 import { ExtentList } from '../format/lists.js';
@@ -68,7 +68,8 @@ export class TreeRoot {
     readonly owner: MetaLock,
     /** Block that holds the root list. */
     readonly blkno: number,
-    private readonly kind: BlockKind,
+    /** Kind of that block, or the root's bytes where the caller keeps them and puts them into their block (outside xattr values). */
+    private readonly root: BlockKind | Block,
     private readonly listAt: number,
     private readonly fieldsOf: (block: Block) => RootFields,
     readonly rules: TreeRules,
@@ -78,7 +79,7 @@ export class TreeRoot {
 
   /** The root list; not to be changed. */
   list(): ExtentList {
-    return new ExtentList(this.op.read(this.owner, this.blkno, this.kind), this.listAt);
+    return new ExtentList(this.#read(), this.listAt);
   }
 
   /** The root list, for change. */
@@ -88,7 +89,7 @@ export class TreeRoot {
 
   /** Clusters of all leaf records. */
   get clusters(): number {
-    return this.fieldsOf(this.op.read(this.owner, this.blkno, this.kind)).clusters;
+    return this.fieldsOf(this.#read()).clusters;
   }
   set clusters(v: number) {
     this.fieldsOf(this.#edit()).clusters = v;
@@ -96,7 +97,7 @@ export class TreeRoot {
 
   /** Block of the rightmost leaf, 0 while the root list is the only leaf. */
   get lastEb(): number {
-    return this.fieldsOf(this.op.read(this.owner, this.blkno, this.kind)).lastEbBlk;
+    return this.fieldsOf(this.#read()).lastEbBlk;
   }
   set lastEb(v: number) {
     this.fieldsOf(this.#edit()).lastEbBlk = v;
@@ -104,7 +105,11 @@ export class TreeRoot {
 
   #edit(): Block {
     if (!this.rules.editable) throw new InternalError('TREE_READ_ONLY', `${this.rules.structure} of block ${this.blkno} is only read by this version`);
-    return this.op.write(this.owner, this.blkno, this.kind);
+    return this.root instanceof Block ? this.root : this.op.write(this.owner, this.blkno, this.root);
+  }
+
+  #read(): Block {
+    return this.root instanceof Block ? this.root : this.op.read(this.owner, this.blkno, this.root);
   }
 }
 
@@ -141,19 +146,21 @@ export function xattrTree(owner: MetaLock, blkno: number, op: Op, ctx: FsContext
   const block = op.read(owner, blkno, XATTR_BLOCK);
   if (!(XattrBlock.at(block).flags & XATTR_INDEXED)) throw new InternalError('NO_TREE', `xattr block ${blkno} is not indexed`);
   return new TreeRoot(op, ctx.geo, ctx.totalClusters * ctx.geo.bpc, owner, blkno, XATTR_BLOCK, XATTR_TREE_LIST, (b) => XattrTreeRoot.at(b), {
-    structure: 'xattr_block.xt_list', maxRecord: Math.max(1, XATTR_RECORD_BYTES / ctx.geo.clusterSize), merges: true, inClusters: true, emptyRecords: true, editable: false,
+    structure: 'xattr_block.xt_list', maxRecord: Math.max(1, XATTR_RECORD_BYTES / ctx.geo.clusterSize), merges: true, inClusters: true, emptyRecords: true, editable: true,
   });
 }
 
-/** The tree of an outside xattr value whose root starts at byte `at` of a block of the given kind. Its list must have been checked to fit. */
-export function xattrValueTree(owner: MetaLock, blkno: number, kind: BlockKind, at: number, op: Op, ctx: FsContext): TreeRoot {
-  const block = op.read(owner, blkno, kind);
-  const list = new ExtentList(block, at + XattrValueRoot.size);
-  if (at < 0 || at + XattrValueRoot.size + 32 > block.bytes.length || list.nextFree > list.count || list.count !== 1) {
-    throw badField(block, 'xattr_value_root', 'xr_list.l_count', list.count, 'is not a list of one record');
+/**
+ * The tree of an outside xattr value. `root`: the value root alone, under the number of the block it belongs to; changes are
+ * made in its bytes, and the caller puts them back into their storage.
+ */
+export function xattrValueTree(owner: MetaLock, root: Block, op: Op, ctx: FsContext): TreeRoot {
+  const list = new ExtentList(root, XattrValueRoot.size);
+  if (list.count !== 1 || list.nextFree > 1 || list.depth >= MAX_TREE_DEPTH) {
+    throw badField(root, 'xattr_value_root', 'xr_list', `${list.nextFree}/${list.count}`, 'is not a list of one record');
   }
-  return new TreeRoot(op, ctx.geo, ctx.totalClusters * ctx.geo.bpc, owner, blkno, kind, at + XattrValueRoot.size, (b) => XattrValueRoot.at(b, at), {
-    structure: 'xattr_value_root.xr_list', maxRecord: MAX_LEAF_CLUSTERS, merges: true, inClusters: true, emptyRecords: true, editable: false,
+  return new TreeRoot(op, ctx.geo, ctx.totalClusters * ctx.geo.bpc, owner, root.blkno, root, XattrValueRoot.size, (b) => XattrValueRoot.at(b), {
+    structure: 'xattr_value_root.xr_list', maxRecord: MAX_LEAF_CLUSTERS, merges: true, inClusters: true, emptyRecords: true, editable: true,
   });
 }
 

@@ -6,10 +6,9 @@ import type { FsContext, InodeRef } from '../context.js';
 import { heldClusters, statClusters } from '../alloc/index.js';
 import { EX } from '../locking/levels.js';
 import type { Op, Timestamp } from '../txn/index.js';
-import { ATTR, ATTR_MODIFIABLE, fileType, isDirectory, liveInode, setTimes } from './attributes.js';
-import { guardMode } from './feature-guard.js';
+import { ATTR, ATTR_MODIFIABLE, checkFlags, fileType, isDirectory, liveInode, setTimes } from './attributes.js';
 import { foldLateTimes } from './file-state.js';
-import { checkFlags } from './namespace.js';
+import { aclFollowsMode } from './xattrs.js';
 
 /** Attributes to change; the size of a file is changed by truncate. */
 export interface AttributeChange {
@@ -26,11 +25,13 @@ export function changeAttributes(op: Op, ctx: FsContext, blkno: number, change: 
   const look = liveInode(op, ctx, blkno, EX);
   checkFlags(ctx, look, setsMore(change) ? ATTR.IMMUTABLE | ATTR.APPEND : ATTR.IMMUTABLE);
   const { mode, uid, gid, atime, mtime } = change;
-  if (mode !== undefined && fileType(look.di) !== MODE.LNK) guardMode(op, ctx, look);
   const inode = ctx.editInode(op, blkno);
   foldLateTimes(op, ctx, inode);
   const { di } = inode;
-  if (mode !== undefined) di.mode = fileType(di) | (mode & 0o7777);
+  if (mode !== undefined) {
+    di.mode = fileType(di) | (mode & 0o7777);
+    if (fileType(di) !== MODE.LNK) aclFollowsMode(op, ctx, inode);
+  }
   if (uid !== undefined) di.uid = uid;
   if (gid !== undefined) di.gid = gid;
   if (atime !== undefined) setTimes(di, 'a', atime === 'now' ? op.now : atime);

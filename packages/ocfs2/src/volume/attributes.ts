@@ -110,3 +110,8 @@ export function liveDirectory(op: Op, ctx: FsContext, blkno: number, level: Lock
 export function refuse(ctx: FsContext, code: string, errno: UsageError['errno'], blkno: number, why: string): UsageError {
   return new UsageError(code, errno, `${ctx.geo.device}: inode ${blkno} ${why}`, { device: ctx.geo.device, block: blkno });
 }
+
+/** Refuse a change that the inode's flags forbid (Linux 6.1 fs/namei.c:may_delete, may_create). */
+export function checkFlags(ctx: FsContext, { blkno, di }: InodeRef, mask: number): void {
+  if (di.attr & mask) throw refuse(ctx, 'FLAGS_FORBID', 'EPERM', blkno, `is ${di.attr & mask & ATTR.IMMUTABLE ? 'immutable' : 'append-only'}; clear the flag with chattr first`);
+}

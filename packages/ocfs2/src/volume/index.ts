@@ -9,6 +9,7 @@ export { InodeTable, type OrphanRecovery, recoverOrphans, wipeInode } from './in
 export type { NewInode } from './namespace.js';
 export type { RenameRequest } from './namespace-rename.js';
 export { Namespace } from './namespace-volume.js';
+export type { XattrChange } from './xattrs.js';
 export { replayedView } from './replay-overlay.js';
 export { type RecoveredSlot, recoverJournals, settleSlots } from './recovery.js';
 export { pause, systemClock, systemTimers } from './clock.js';

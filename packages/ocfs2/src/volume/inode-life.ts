@@ -17,9 +17,9 @@ import { EX, PR, RANK, lockName } from '../locking/levels.js';
 import { hasRefTree, leaveRefTree } from '../refcount/index.js';
 import type { Op } from '../txn/index.js';
 import { isFastSymlink, knownInode, linkCount } from './attributes.js';
-import { guardWipe } from './feature-guard.js';
 import { unmapPiece } from './file-cow.js';
 import { foldLateTimes } from './file-state.js';
+import { xattrWipe } from '../xattr/index.js';
 import { dioOrphanRemove, listOrphans, orphanRemove } from './orphans.js';
 
 /** Extents freed in one operation: few enough for the truncate log of any block size (39 records at 512 bytes). */
@@ -100,7 +100,7 @@ function isOrphaned(inode: InodeRef | undefined): inode is InodeRef {
 }
 
 /**
- * Wipe an orphaned inode: free its data, its index, at last itself. Does nothing to an inode that has links, is in core
+ * Wipe an orphaned inode: free its attributes, its data, its index, at last itself. Does nothing to an inode that has links, is in core
  * or waits for the recovery of a direct write. Returns whether it is gone.
  */
 export async function wipeInode(ctx: FsContext, blkno: number, table?: InodeTable): Promise<boolean> {
@@ -123,10 +123,11 @@ function wipeStep(op: Op, ctx: FsContext, blkno: number): 'kept' | 'more' | 'gon
   if (look === undefined) return 'gone';
   if (!isOrphaned(look) || look.di.flags & (FL.SYSTEM | FL.DIO_ORPHANED)) return 'kept';
   if (look.di.dtime !== 0) throw badField(look.block, 'dinode', 'i_dtime', look.di.dtime, 'is set on an inode in use');
-  guardWipe(ctx, look);
   const inode = ctx.editInode(op, blkno);
   const { di } = inode;
-  let pieces = PIECES_PER_OP;
+  const left = xattrWipe(op, ctx, inode, PIECES_PER_OP);
+  if (left === undefined) return 'more';
+  let pieces = left;
   if (!(di.dynFeatures & DYN.INLINE_DATA) && di.clusters > 0 && !isFastSymlink(di)) {
     di.size = 0;
     const tree = dinodeTree(inode, op, ctx);

@@ -10,9 +10,9 @@ import type { FsContext, InodeRef } from '../context.js';
 import { dirAdd, dirLookup, dirRemove, dirUpdate } from '../dir/index.js';
 import { EX, PR } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
-import { ATTR, isDirectory, liveDirectory, refuse, setTimes } from './attributes.js';
+import { ATTR, checkFlags, isDirectory, liveDirectory, refuse, setTimes } from './attributes.js';
 import {
-  type Unlinked, addLinks, changingDirectory, checkFlags, checkLinks, checkNewName, checkVictim, dropName, lockDentry, losesLastLink, notFound, targetOf,
+  type Unlinked, addLinks, changingDirectory, checkLinks, checkNewName, checkVictim, dropName, lockDentry, losesLastLink, notFound, targetOf,
 } from './namespace.js';
 import { lockOrphanDir } from './orphans.js';
 import { UsageError } from '@lunfs/device';

@@ -15,6 +15,7 @@ import { withLateTimes } from './file-state.js';
 import { InodeTable } from './inode-life.js';
 import { type NewInode, type Unlinked, createName, findName, linkName, lookupName, readSymlink, unlinkName } from './namespace.js';
 import { type ReflinkOptions, reflinkFile } from './reflink.js';
+import { type XattrChange, getXattr, listXattrNames, removeXattr, setXattr } from './xattrs.js';
 import { type Relation, type RenameRequest, belowItself, parentOf, renameName } from './namespace-rename.js';
 
 export class Namespace {
@@ -96,6 +97,25 @@ export class Namespace {
 
   setFlags(blkno: number, flags: number): Promise<Attributes> {
     return this.ctx.engine.run('setflags', (op) => attributesOf(this.ctx.geo, changeFlags(op, this.ctx, blkno, flags)));
+  }
+
+  /** The value of an extended attribute by its full name, ACLs in the form of getxattr(2). Throws NO_XATTR, XATTR_UNSUPPORTED. */
+  getXattr(blkno: number, name: Uint8Array): Promise<Uint8Array> {
+    return this.ctx.engine.read('getxattr', (op) => getXattr(op, this.ctx, blkno, name));
+  }
+
+  /** Full names of all extended attributes of an inode. */
+  listXattr(blkno: number): Promise<Uint8Array[]> {
+    return this.ctx.engine.read('listxattr', (op) => listXattrNames(op, this.ctx, blkno));
+  }
+
+  /** Set an extended attribute; an access ACL sets the mode too. Throws XATTR_EXISTS, NO_XATTR, XATTR_TOO_BIG, XATTR_UNSUPPORTED, ACL_INVALID, … */
+  setXattr(blkno: number, name: Uint8Array, value: Uint8Array, change?: XattrChange): Promise<void> {
+    return this.ctx.engine.run('setxattr', (op) => setXattr(op, this.ctx, blkno, name, value, change));
+  }
+
+  removeXattr(blkno: number, name: Uint8Array): Promise<void> {
+    return this.ctx.engine.run('removexattr', (op) => removeXattr(op, this.ctx, blkno, name));
   }
 
   statistics(): Promise<VolumeStatistics> {

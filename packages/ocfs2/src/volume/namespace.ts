@@ -19,9 +19,9 @@ import { type DirTarget, dirAdd, dirIsEmpty, dirLookup, dirRemove, initDir } fro
 import { dinodeTree, insert, lookup } from '../extents/index.js';
 import { EX, PR, RANK, dentryLockName } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
-import { ATTR, isDirectory, isFastSymlink, fileType, linkCount, liveDirectory, liveInode, refuse, setLinkCount, setTimes } from './attributes.js';
-import { guardCreate, guardWipe } from './feature-guard.js';
+import { ATTR, checkFlags, isDirectory, isFastSymlink, fileType, linkCount, liveDirectory, liveInode, refuse, setLinkCount, setTimes } from './attributes.js';
 import { lockOrphanDir, orphanAdd } from './orphans.js';
+import { inheritAcl } from './xattrs.js';
 
 const SETGID = 0o2000;
 const GROUP_EXEC = 0o010;
@@ -30,8 +30,10 @@ const MAX_SYMLINK = 4095;
 
 /** A new inode as its creator wants it. */
 export interface NewInode {
-  /** File type and permission bits, the umask applied. */
+  /** File type and permission bits. */
   readonly mode: number;
+  /** Bits that `mode` loses, unless the directory has a default ACL; none by default. */
+  readonly umask?: number;
   readonly uid: number;
   readonly gid: number;
   /** Device number of a device file, encoded as on disk (huge_encode_dev). */
@@ -84,11 +86,6 @@ export function changingDirectory(op: Op, ctx: FsContext, blkno: number, removin
   return dir;
 }
 
-/** Refuse a change that the inode's flags forbid (Linux 6.1 fs/namei.c:may_delete, may_create). */
-export function checkFlags(ctx: FsContext, { blkno, di }: InodeRef, mask: number): void {
-  if (di.attr & mask) throw refuse(ctx, 'FLAGS_FORBID', 'EPERM', blkno, `is ${di.attr & mask & ATTR.IMMUTABLE ? 'immutable' : 'append-only'}; clear the flag with chattr first`);
-}
-
 export function checkAbsent(op: Op, ctx: FsContext, dir: InodeRef, name: Uint8Array): void {
   if (dirLookup(op, ctx, dir, name) === undefined) return;
   throw new UsageError('EXISTS', 'EEXIST', `${ctx.geo.device}: "${Buffer.from(name).toString()}" is there already in directory ${dir.blkno}`, { device: ctx.geo.device, block: dir.blkno });
@@ -117,13 +114,13 @@ export function createName(op: Op, ctx: FsContext, dirBlkno: number, name: Uint8
   const type = spec.mode & S_IFMT;
   checkAbsent(op, ctx, look, name);
   if (type === MODE.DIR) checkLinks(ctx, look);
-  guardCreate(op, ctx, look);
   const dir = ctx.editInode(op, dirBlkno);
   const inode = makeInode(op, ctx, dir, spec);
   if (type === MODE.DIR) {
     initDir(op, ctx, inode, dirBlkno);
     addLinks(dir, 1);
   } else if (type === MODE.LNK) writeSymlink(op, ctx, inode, spec.target ?? new Uint8Array());
+  inheritAcl(op, ctx, dir, inode, spec.umask ?? 0);
   dirAdd(op, ctx, dir, name, { blkno: inode.blkno, type: fileTypeOfMode(spec.mode) });
   return inode;
 }
@@ -273,7 +270,6 @@ export function checkVictim(op: Op, ctx: FsContext, victim: InodeRef, directory:
     if (victim.blkno === ctx.geo.rootBlkno) throw refuse(ctx, 'BUSY', 'EBUSY', victim.blkno, 'is the root directory');
     if (linkCount(victim.di) !== 2 || !dirIsEmpty(op, ctx, victim)) throw refuse(ctx, 'NOT_EMPTY', 'ENOTEMPTY', victim.blkno, 'is a directory with entries in it');
   } else if (directory) throw refuse(ctx, 'NOT_A_DIRECTORY', 'ENOTDIR', victim.blkno, 'is no directory');
-  if (losesLastLink(victim)) guardWipe(ctx, victim);
 }
 
 /** Take a name away from an inode; without any it becomes an orphan. */

@@ -11,7 +11,6 @@ import { ID2, INLINE_DATA_START, InlineData } from '../format/structs.js';
 import { EX } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
 import { ATTR, refuse, setLinkCount, setTimes } from './attributes.js';
-import { guardCreate } from './feature-guard.js';
 import { isInline, lockFile } from './file-map.js';
 import { foldLateTimes, withFile } from './file-state.js';
 import { keepData, needReflink, shareExtents } from './file-share.js';

@@ -5,7 +5,8 @@ import { FIXTURES, type Fixture, readManifest, unpackFixture } from '../../../..
 import { Cleanup, tempDir } from '../../../../test/support/temp.js';
 import { checkVolume } from '../../src/check/index.js';
 import { Dinode, MODE, S_IFMT } from '../../src/format/index.js';
-import { ACL_TAG, ACL_XATTR_TYPES, type AclEntry, RawReader, aclToXattr, listXattrs, parseAcl, xattrValue } from '../../src/inspect/index.js';
+import { RawReader, listXattrs, xattrValue } from '../../src/inspect/index.js';
+import { ACL_TAG, type AclEntry, aclToXattr, isAcl, parseAcl, xattrText } from '../../src/xattr/index.js';
 import { loadSparse } from '../support/volume.js';
 
 const CLEAN = FIXTURES.filter((f) => f !== 'crash');
@@ -67,9 +68,9 @@ describe.each(CLEAN)('fixture %s', (name) => {
       const acl: Record<string, AclEntry[]> = {};
       for (const attr of await listXattrs(reader, inode)) {
         const raw = await xattrValue(reader, attr);
-        const isAcl = ACL_XATTR_TYPES.includes(attr.type);
-        if (isAcl) acl[attr.name] = parseAcl(raw);
-        mine.set(attr.name, Buffer.from(isAcl ? aclToXattr(raw) : raw).toString('latin1'));
+        const name = xattrText(attr.item);
+        if (isAcl(attr.item.type)) acl[name] = parseAcl(raw);
+        mine.set(name, Buffer.from(isAcl(attr.item.type) ? aclToXattr(raw) : raw).toString('latin1'));
         attributes++;
       }
       const want = new Map([...(manifest.xattrs.get(path) ?? [])].map(([k, v]) => [k, v.toString('latin1')]));
