@@ -26,7 +26,10 @@ describe('requests', () => {
     expect(decodeRequest(message('RENAME2', Buffer.concat([u32(9, 0, 2, 0), name('old'), name('new')]))).body)
       .toMatchObject({ newdir: 9, flags: 2, name: Buffer.from('old'), newName: Buffer.from('new') });
     expect(decodeRequest(message('SYMLINK', Buffer.concat([name('n'), name('../x/y')]))).body).toEqual({ name: Buffer.from('n'), target: Buffer.from('../x/y') });
-    expect(decodeRequest(message('SETXATTR', Buffer.concat([u32(3, 1), name('user.k'), Buffer.from('val')]))).body).toEqual({ flags: 1, name: Buffer.from('user.k'), value: Buffer.from('val') });
+    expect(decodeRequest(message('SETXATTR', Buffer.concat([u32(3, 1), name('user.k'), Buffer.from('val')]))).body).toEqual({ flags: 1, setxattr_flags: 0, name: Buffer.from('user.k'), value: Buffer.from('val') });
+    for (const kill of [0, 1]) {
+      expect(decodeRequest(message('SETXATTR', Buffer.concat([u32(3, 2, kill, 0), name('user.k'), Buffer.from('val')]))).body).toEqual({ flags: 2, setxattr_flags: kill, name: Buffer.from('user.k'), value: Buffer.from('val') });
+    }
     expect(decodeRequest(message('BATCH_FORGET', u32(2, 0, 5, 0, 1, 0, 6, 0, 3, 0))).body).toEqual({ entries: [{ nodeid: 5, nlookup: 1 }, { nodeid: 6, nlookup: 3 }] });
     expect(decodeRequest(message('MKDIR', Buffer.concat([u32(0o755, 0o22), name('d'), Buffer.alloc(8)]), { total_extlen: 1 })).body).toMatchObject({ mode: 0o755, name: Buffer.from('d') });
   });
@@ -113,7 +116,7 @@ describe('replies', () => {
 });
 
 describe('INIT', () => {
-  const none = { posix: false, flock: false };
+  const none = { posixLocks: false, flock: false, acl: false };
 
   it('agrees on features both have, never on the writeback cache', () => {
     const { reply, agreed } = answerInit(message('INIT', Buffer.concat([u32(7, 45, 131072, 0xffffffff, 0xffffffff), Buffer.alloc(44)])), none);
@@ -121,8 +124,10 @@ describe('INIT', () => {
     expect(out).toMatchObject({ major: 7, minor: 39, max_write: 1 << 20, max_pages: 256 });
     expect(agreed?.flags ?? 0).toBe(out.flags);
     expect(out.flags & INIT_FLAG.WRITEBACK_CACHE).toBe(0);
-    expect(out.flags & INIT_FLAG.POSIX_LOCKS).toBe(0);
-    const few = answerInit(message('INIT', u32(7, 31, 4096, INIT_FLAG.ASYNC_READ)), { posix: true, flock: true });
+    expect(out.flags & (INIT_FLAG.POSIX_LOCKS | INIT_FLAG.POSIX_ACL | INIT_FLAG.DONT_MASK)).toBe(0);
+    const acl = answerInit(message('INIT', Buffer.concat([u32(7, 45, 131072, 0xffffffff, 0xffffffff), Buffer.alloc(44)])), { ...none, acl: true });
+    expect((acl.agreed?.flags ?? 0) & (INIT_FLAG.POSIX_ACL | INIT_FLAG.DONT_MASK | INIT_FLAG.SETXATTR_EXT)).toBe(INIT_FLAG.POSIX_ACL | INIT_FLAG.DONT_MASK | INIT_FLAG.SETXATTR_EXT);
+    const few = answerInit(message('INIT', u32(7, 31, 4096, INIT_FLAG.ASYNC_READ)), { posixLocks: true, flock: true, acl: true });
     expect(few.agreed).toEqual({ minor: 31, flags: INIT_FLAG.ASYNC_READ, flags2: 0 });
   });
 

@@ -8,7 +8,7 @@
  * inode (wipe.ts). No quota counts any of it (the kernel's rule too).
  */
 import { UsageError } from '@lunfs/device';
-import { claimClusters, claimMeta } from '../alloc/index.js';
+import { type ClusterRun, claimClusters, claimContiguous, claimMeta } from '../alloc/index.js';
 import type { FsContext, InodeRef } from '../context.js';
 import { insert, lookup, treeEnd, walk, xattrTree } from '../extents/index.js';
 import { Block, badField } from '../format/block.js';
@@ -153,8 +153,10 @@ function makeIndex(op: Op, ctx: FsContext, inode: InodeRef, block: Block, items:
 }
 
 /**
- * What is stored for a value: the value, or a root whose extents hold it. Extents of the old value are used again as far as
- * they reach, written anew through the journal; what is too much of them is freed.
+ * What is stored for a value: the value, or a root whose extents hold it. Extents of the old value are used again if they
+ * reach, written anew through the journal; what is too much of them is freed. A value gets one extent where there is one:
+ * fsck.ocfs2 1.8.7 takes the second value of several extents in a storage for damage (EXTENT_LIST_DEPTH: xattr.c:check_xattr_value
+ * keeps the depth it expects from the value before), and its repair would be some.
  */
 function storeValue(op: Op, ctx: FsContext, inode: InodeRef, old: FoundXattr | undefined, value: Uint8Array): Uint8Array {
   let reused = old !== undefined && !isLocal(old.item) ? old : undefined;
@@ -167,10 +169,15 @@ function storeValue(op: Op, ctx: FsContext, inode: InodeRef, old: FoundXattr | u
   const stored = reused?.item.stored.slice() ?? emptyRoot(ctx);
   const tree = valueTree(op, ctx, inode, reused?.blkno ?? inode.blkno, stored);
   const want = Math.ceil(value.length / clusterSize);
-  if (treeEnd(op, tree) > want) freeValueRange(op, ctx, inode, tree, want);
-  for (let end = treeEnd(op, tree); end < want; end = treeEnd(op, tree)) {
-    const { start, len } = claimClusters(op, ctx, want - end, 1);
-    insert(op, ctx, tree, { cpos: end, clusters: len, blkno: start * bpc, flags: 0 });
+  const had = treeEnd(op, tree);
+  if (had > want) freeValueRange(op, ctx, inode, tree, want);
+  else if (had < want) {
+    const whole = claimWhole(op, ctx, want);
+    if (whole !== undefined) freeValueRange(op, ctx, inode, tree, 0);
+    for (let end = treeEnd(op, tree); end < want; end = treeEnd(op, tree)) {
+      const { start, len } = whole ?? claimClusters(op, ctx, want - end, 1);
+      insert(op, ctx, tree, { cpos: end, clusters: len, blkno: start * bpc, flags: 0 });
+    }
   }
   for (let i = 0; i * blockSize < value.length; i++) {
     const rec = lookup(op, tree, Math.floor(i / bpc));
@@ -178,6 +185,16 @@ function storeValue(op: Op, ctx: FsContext, inode: InodeRef, old: FoundXattr | u
     op.create(inode.lock, rec.blkno + i - rec.cpos * bpc, RAW_BLOCK).bytes.set(value.subarray(i * blockSize, (i + 1) * blockSize));
   }
   return stored;
+}
+
+/** One run of clusters, if there is one. */
+function claimWhole(op: Op, ctx: FsContext, clusters: number): ClusterRun | undefined {
+  try {
+    return claimContiguous(op, ctx, clusters);
+  } catch (error) {
+    if (error instanceof UsageError && error.code === 'NO_SPACE') return undefined;
+    throw error;
+  }
 }
 
 /** Extents that a clone of the inode has too are not written again. */

@@ -8,7 +8,7 @@ import { type Names, bytes } from '../volume/support.js';
 /** Values by full name. */
 export type Model = Map<string, Buffer>;
 
-export function valueOf(random: () => number, length: number): Buffer {
+export function randomValue(random: () => number, length: number): Buffer {
   const value = Buffer.alloc(length);
   for (let i = 0; i < length; i += 64) value.writeUInt8(Math.floor(random() * 256), i);
   return value;
