@@ -14,6 +14,7 @@ import { KernelNode, singleNodeCluster } from '../support/machines.js';
 import { nodeTree } from '../support/node-tree.js';
 import { type MkfsOptions, mkfs, mustBeClean } from '../support/ocfs2-tools.js';
 import { Cleanup, sparseFile, tempDir } from '../support/temp.js';
+import { changeAcls, fillAttributes, nodeChanges, nodeHonoursAcls, readBack } from './attributes.js';
 import { compareWithDebugfs } from './debugfs-stat.js';
 import { changeAll, fillOwn, fillWide } from './engine-changes.js';
 
@@ -43,6 +44,9 @@ const CASES: Case[] = [
   { name: 'own-4k4k', size: GIB, own: { blockSize: 4096, clusterSize: 4096, mount: 'local', features: 'metaecc' }, entries: 1_000 },
   { name: 'own-vmstore', size: 6 * GIB, own: { type: 'vmstore', mount: 'local' }, entries: 1_000 },
 ];
+/** Where attributes go back and forth: small and large clusters, with checksums and without. */
+const ATTRIBUTED: readonly string[] = ['metaecc', 'vmstore'];
+const attributes = new Map<string, Awaited<ReturnType<typeof fillAttributes>>>();
 const image = (name: string) => path.join(directory, `${name}.img`);
 const device = (name: string) => `/dev/vd${String.fromCharCode(97 + CASES.findIndex((one) => one.name === name))}`;
 const mountPoint = (name: string) => `/mnt/${name}`;
@@ -145,9 +149,10 @@ describe('volumes between Linux and lunfs', () => {
       await tree.mkdir('changed');
       await fillOwn(tree, 'changed');
       if (name === 'metaecc') {
-        await expectRefusals(tree);
+        await changeAcls(tree);
         await shareAndChange(tree);
       }
+      if (ATTRIBUTED.includes(name)) attributes.set(name, await fillAttributes(tree, 'attributes'));
       return tree.manifest();
     }));
     await handOver(name);
@@ -160,7 +165,9 @@ describe('volumes between Linux and lunfs', () => {
     await forAll(async ({ name }) => {
       expectSameTree(await nodeTree(node, mountPoint(name)), told.get(name)!, `${name} as Linux reads it`);
       await node.must(`bash -s -- ${mountPoint(name)}/theirs`, { input: script('modify.sh'), timeoutMs: 300_000 });
+      if (ATTRIBUTED.includes(name)) await nodeChanges(node, `${mountPoint(name)}/attributes`, attributes.get(name)!);
     });
+    await nodeHonoursAcls(node, mountPoint('metaecc'));
     sums = await node.must('bash -s', { input: `cd ${mountPoint('metaecc')}\n${CLONES}`, timeoutMs: 120_000 });
     expect(await node.must(`cd ${mountPoint('metaecc')} && getfattr --only-values -n user.kept attributed && getfacl -cp attributed inherits | grep alice`)).toBe('valueuser:alice:r--\ndefault:user:alice:r-x\n');
     await shutDown();
@@ -168,7 +175,10 @@ describe('volumes between Linux and lunfs', () => {
 
   test.each(CASES)('$name reads as Linux left it', { timeout: 60_000 }, async ({ name }) => {
     await handOver(name);
-    await withVolume(name, {}, async (tree) => expectSameTree(await tree.manifest(), told.get(name)!, name));
+    await withVolume(name, {}, async (tree) => {
+      expectSameTree(await tree.manifest(), told.get(name)!, name);
+      if (ATTRIBUTED.includes(name)) await readBack(tree, 'attributes', attributes.get(name)!);
+    });
     await handOver(name);
     if (name !== 'metaecc') return;
     await withVolume(name, {}, endSharing);
@@ -228,12 +238,4 @@ async function endSharing(tree: EngineTree): Promise<void> {
   for (const name of ['linux', 'mosaic', 'mosaic3', 'shared', 'clone']) await tree.unlink(name);
   expect((await tree.read('last')).equals(content.get('linux')!)).toBe(true);
   expect((await tree.read('mosaic2')).equals(content.get('mosaic2')!)).toBe(true);
-}
-
-/** Extended attributes are read, and never half changed. */
-async function expectRefusals(tree: EngineTree): Promise<void> {
-  const refused = { code: 'FEATURE_READ_ONLY', errno: 'EOPNOTSUPP' };
-  await expect(tree.change('attributed', { mode: 0o600 })).rejects.toMatchObject(refused);
-  await expect(tree.create('inherits/file')).rejects.toMatchObject(refused);
-  await tree.write('attributed', 0, 'b');
 }

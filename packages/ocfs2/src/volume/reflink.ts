@@ -7,6 +7,7 @@
 import type { FsContext, InodeRef } from '../context.js';
 import { dirAdd } from '../dir/index.js';
 import { DYN, MODE, fileTypeOfMode } from '../format/constants.js';
+import { capacity } from '../format/geometry.js';
 import { ID2, INLINE_DATA_START, InlineData } from '../format/structs.js';
 import { EX } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
@@ -17,6 +18,7 @@ import { keepData, needReflink, shareExtents } from './file-share.js';
 import type { InodeTable } from './inode-life.js';
 import { changingDirectory, checkAbsent, checkFlags, checkNewName, makeInode } from './namespace.js';
 import { orphanAdd, orphanRemove } from './orphans.js';
+import { cloneXattrs, inheritAcl } from './xattrs.js';
 
 /** How the clone differs from its source. */
 export interface ReflinkOptions {
@@ -43,7 +45,8 @@ export async function reflinkFile(ctx: FsContext, inodes: InodeTable, source: nu
   });
   try {
     await shareAll(ctx, source, clone, options);
-    await ctx.engine.run('reflink name', (op) => nameClone(op, ctx, clone, dir, name));
+    await cloneXattrs(ctx, source, clone, options.preserve === true);
+    await ctx.engine.run('reflink name', (op) => nameClone(op, ctx, clone, dir, name, options));
     return clone;
   } catch (error) {
     await inodes.forget(clone);
@@ -65,9 +68,6 @@ function beginClone(op: Op, ctx: FsContext, source: number, dirBlkno: number, na
 
 function checkSource(ctx: FsContext, source: InodeRef): InodeRef {
   checkFlags(ctx, source, ATTR.IMMUTABLE | ATTR.APPEND);
-  if (source.di.dynFeatures & DYN.HAS_XATTR) {
-    throw refuse(ctx, 'FEATURE_READ_ONLY', 'EOPNOTSUPP', source.blkno, 'has extended attributes, which this version of lunfs does not share; copy the data instead, or clone it on a Linux node');
-  }
   return source;
 }
 
@@ -108,6 +108,8 @@ function shareStep(op: Op, ctx: FsContext, sourceNo: number, cloneNo: number, fr
 function copyInline(source: InodeRef, clone: InodeRef): void {
   const { idCount } = InlineData.at(source.block);
   clone.block.bytes.set(source.block.bytes.subarray(ID2, INLINE_DATA_START + idCount), ID2);
+  // Behind the source's data may be attributes; the clone gets its own.
+  InlineData.at(clone.block).idCount = capacity.inlineData(clone.block.bytes.length);
   clone.di.dynFeatures |= DYN.INLINE_DATA;
 }
 
@@ -125,11 +127,12 @@ function completeClone(op: Op, source: InodeRef, clone: InodeRef, { preserve }: 
 }
 
 /** From the orphan directory to its name (namei.c:ocfs2_mv_orphaned_inode_to_new). */
-function nameClone(op: Op, ctx: FsContext, clone: number, dirBlkno: number, name: Uint8Array): void {
+function nameClone(op: Op, ctx: FsContext, clone: number, dirBlkno: number, name: Uint8Array, { preserve }: ReflinkOptions): void {
   const look = changingDirectory(op, ctx, dirBlkno, false);
   checkAbsent(op, ctx, look, name);
   const dir = ctx.editInode(op, dirBlkno), inode = ctx.editInode(op, clone);
   orphanRemove(op, ctx, inode);
   setLinkCount(inode.di, 1);
+  if (!preserve) inheritAcl(op, ctx, dir, inode, 0);
   dirAdd(op, ctx, dir, name, { blkno: clone, type: fileTypeOfMode(inode.di.mode) });
 }

@@ -86,6 +86,22 @@ export function inheritAcl(op: Op, ctx: FsContext, dir: InodeRef, inode: InodeRe
   if (acl !== undefined) storeAcl(op, ctx, inode, ACCESS, acl);
 }
 
+/**
+ * Give a clone the attributes of its source, one operation each; without `preserve` ACLs and security labels are left to what the clone's
+ * directory says (Linux 6.1 fs/ocfs2/xattr.c:ocfs2_reflink_xattr_no_security). Values are copied, not shared.
+ */
+export async function cloneXattrs(ctx: FsContext, source: number, clone: number, preserve: boolean): Promise<void> {
+  const names = await ctx.engine.read('listxattr', (op) => listXattr(op, ctx, liveInode(op, ctx, source, PR)).map(({ item: { type, rest } }): XattrName => ({ type, rest })));
+  for (const name of names) {
+    if (!preserve && (isAcl(name.type) || name.type === XATTR_TYPE.SECURITY)) continue;
+    await ctx.engine.run('reflink xattr', (op) => {
+      const from = liveInode(op, ctx, source, PR);
+      const found = findXattr(op, ctx, from, name);
+      if (found !== undefined) putXattr(op, ctx, ctx.editInode(op, clone), name, readValue(op, ctx, from, found));
+    });
+  }
+}
+
 function setAcl(op: Op, ctx: FsContext, inode: InodeRef, name: XattrName, acl: readonly AclEntry[], { killSetgid = false }: XattrChange): void {
   const { di } = inode;
   if (fileType(di) === MODE.LNK) throw refuse(ctx, 'XATTR_UNSUPPORTED', 'EOPNOTSUPP', inode.blkno, 'is a symlink, which has no ACL');

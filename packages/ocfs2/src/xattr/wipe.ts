@@ -5,9 +5,11 @@
 import { freeMeta, releaseClusters } from '../alloc/index.js';
 import type { FsContext, InodeRef } from '../context.js';
 import { type TreeRoot, removeRange, treeEnd, xattrTree } from '../extents/index.js';
-import { DYN } from '../format/constants.js';
+import { DYN, EXT } from '../format/constants.js';
 import { XATTR_BLOCK } from '../format/kinds.js';
 import { XattrBlock } from '../format/structs.js';
+import { EX } from '../locking/levels.js';
+import { dropRefs, openRefTree } from '../refcount/index.js';
 import type { Op } from '../txn/index.js';
 import { bucketCount, readBucket, recordsDown, rewriteBucket } from './buckets.js';
 import { type XattrItem, type XattrStorage, blockStorage, decodeEntries, encodeBlock, inlineStorage, isLocal } from './entries.js';
@@ -20,8 +22,8 @@ const PIECES_OF_VALUE = 16;
 export function freeValueRange(op: Op, ctx: FsContext, inode: InodeRef, tree: TreeRoot, cpos: number): number {
   let pieces = 0;
   removeRange(op, ctx, tree, cpos, treeEnd(op, tree) - cpos, (start, clusters, flags) => {
-    guardExtent(ctx, inode.blkno, flags, 'changing an attribute of');
-    releaseClusters(op, ctx, start, clusters);
+    if (flags & EXT.REFCOUNTED) dropRefs(openRefTree(op, ctx, inode, EX), start, clusters, 'release');
+    else releaseClusters(op, ctx, start, clusters);
     pieces++;
   });
   return pieces;
