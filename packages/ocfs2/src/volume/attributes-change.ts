@@ -20,7 +20,7 @@ export interface AttributeChange {
   readonly mtime?: Timestamp | 'now';
 }
 
-/** Change attributes; ctime becomes now. Throws FLAGS_FORBID, FEATURE_READ_ONLY, STALE. */
+/** Change attributes; ctime becomes now. Throws FLAGS_FORBID, STALE. */
 export function changeAttributes(op: Op, ctx: FsContext, blkno: number, change: AttributeChange): InodeRef {
   const look = liveInode(op, ctx, blkno, EX);
   checkFlags(ctx, look, setsMore(change) ? ATTR.IMMUTABLE | ATTR.APPEND : ATTR.IMMUTABLE);

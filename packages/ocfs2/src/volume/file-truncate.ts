@@ -26,7 +26,7 @@ export const NO_END = 0x1_0000_0000;
 /**
  * Set a regular file's size. Shrinking, and setting the size it has (Linux 6.1 fs/ocfs2/file.c:ocfs2_setattr), frees the
  * clusters behind the new size and waits for direct I/O by old mappings; growing leaves a hole (volumes without SPARSE_ALLOC: zeroed
- * clusters). Throws FILE_TOO_LARGE, NO_SPACE, FEATURE_READ_ONLY.
+ * clusters). Throws FILE_TOO_LARGE, NO_SPACE.
  */
 export async function truncateFile(ctx: FsContext, ino: number, size: number): Promise<void> {
   checkFileRange(ctx, ino, 0, size);

@@ -47,7 +47,7 @@ export function checkFileRange(ctx: FsContext, ino: number, offset: number, leng
 /**
  * Write all of `from` at byte `offset` (`'append'`: at i_size) of a regular file. Returns the offset written at. When it
  * resolves every reader of this process sees the data; durable after `log.commit()` and a device flush.
- * Throws NO_SPACE, FILE_TOO_LARGE, FEATURE_READ_ONLY; what an earlier operation of the same call wrote stays.
+ * Throws NO_SPACE, FILE_TOO_LARGE; what an earlier operation of the same call wrote stays.
  */
 export async function writeFile(ctx: FsContext, ino: number, offset: number | 'append', from: Uint8Array): Promise<number> {
   checkFileRange(ctx, ino, offset === 'append' ? 0 : offset, from.length);

@@ -107,7 +107,7 @@ export function addLinks(inode: InodeRef, n: number): void {
   setLinkCount(inode.di, linkCount(inode.di) + n);
 }
 
-/** Create a file, directory, symlink or special file. Throws EXISTS, NO_SPACE, TOO_MANY_LINKS, FEATURE_READ_ONLY. */
+/** Create a file, directory, symlink or special file. Throws EXISTS, NO_SPACE, TOO_MANY_LINKS. */
 export function createName(op: Op, ctx: FsContext, dirBlkno: number, name: Uint8Array, spec: NewInode): InodeRef {
   checkNewName(ctx, dirBlkno, name);
   const look = changingDirectory(op, ctx, dirBlkno, false);
@@ -236,7 +236,7 @@ export interface Unlinked {
 
 /**
  * Remove a name (namei.c:ocfs2_unlink). `directory`: rmdir, else unlink. An inode without names left is an orphan: the
- * caller wipes it when it is not in core. Throws NOT_FOUND, NOT_EMPTY, IS_A_DIRECTORY, NOT_A_DIRECTORY, FEATURE_READ_ONLY.
+ * caller wipes it when it is not in core. Throws NOT_FOUND, NOT_EMPTY, IS_A_DIRECTORY, NOT_A_DIRECTORY.
  */
 export function unlinkName(op: Op, ctx: FsContext, dirBlkno: number, name: Uint8Array, directory: boolean): Unlinked {
   checkNewName(ctx, dirBlkno, name);

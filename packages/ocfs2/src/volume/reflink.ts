@@ -11,12 +11,12 @@ import { capacity } from '../format/geometry.js';
 import { ID2, INLINE_DATA_START, InlineData } from '../format/structs.js';
 import { EX } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
-import { ATTR, refuse, setLinkCount, setTimes } from './attributes.js';
+import { ATTR, checkFlags, setLinkCount, setTimes } from './attributes.js';
 import { isInline, lockFile } from './file-map.js';
 import { foldLateTimes, withFile } from './file-state.js';
 import { keepData, needReflink, shareExtents } from './file-share.js';
 import type { InodeTable } from './inode-life.js';
-import { changingDirectory, checkAbsent, checkFlags, checkNewName, makeInode } from './namespace.js';
+import { changingDirectory, checkAbsent, checkNewName, makeInode } from './namespace.js';
 import { orphanAdd, orphanRemove } from './orphans.js';
 import { cloneXattrs, inheritAcl } from './xattrs.js';
 
@@ -32,8 +32,7 @@ export interface ReflinkOptions {
 
 /**
  * Clone regular file `source` as `name` in directory `dir`; returns its inode, referenced once in `inodes`. What a kernel
- * caches of the source above this volume must have been written before. Throws NO_REFLINK, EXISTS, NO_SPACE, FLAGS_FORBID,
- * FEATURE_READ_ONLY.
+ * caches of the source above this volume must have been written before. Throws NO_REFLINK, EXISTS, NO_SPACE, FLAGS_FORBID.
  */
 export async function reflinkFile(ctx: FsContext, inodes: InodeTable, source: number, dir: number, name: Uint8Array, options: ReflinkOptions): Promise<number> {
   needReflink(ctx);
@@ -58,7 +57,6 @@ export async function reflinkFile(ctx: FsContext, inodes: InodeTable, source: nu
 function beginClone(op: Op, ctx: FsContext, source: number, dirBlkno: number, name: Uint8Array, options: ReflinkOptions): InodeRef {
   const dir = changingDirectory(op, ctx, dirBlkno, false);
   checkAbsent(op, ctx, dir, name);
-  guardCreate(op, ctx, dir);
   const { di } = checkSource(ctx, lockFile(op, ctx, source, EX));
   const inode = makeInode(op, ctx, dir, { mode: MODE.REG | ((options.mode ?? di.mode) & 0o7777), uid: options.uid, gid: options.gid });
   setLinkCount(inode.di, 0);

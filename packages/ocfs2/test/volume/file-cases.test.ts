@@ -313,17 +313,3 @@ test('a device of 4096-byte logical blocks', async () => {
   await ctx.engine.log.flush();
   await expectFsckClean(device);
 });
-
-test('volumes with quotas: content changes in place, space does not', async () => {
-  const { ctx, ino } = await volume();
-  await writeFile(ctx, ino, 0, filled(100_000, 4));
-  const quota = await openTestContext(ctx.engine.cache.device);
-  await ctx.engine.log.flush();
-  Object.assign(quota.geo, { quota: true });
-  await writeFile(quota, ino, 50, filled(100, 1));
-  const refused = { code: 'FEATURE_READ_ONLY' };
-  await expect(writeFile(quota, ino, 99_999, filled(10_000, 1))).rejects.toMatchObject(refused);
-  await expect(truncateFile(quota, ino, 0)).rejects.toMatchObject(refused);
-  await expect(fallocate(quota, ino, 'reserve', 0, 1 << 20, true)).rejects.toMatchObject(refused);
-  expect((await dinode(quota, ino)).size).toBe(100_000);
-});
