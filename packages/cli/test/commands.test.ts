@@ -27,7 +27,7 @@ describe('help and misuse', () => {
   it('has a help page with examples for every command', async () => {
     const main = await cli.must('--help');
     const names = [...main.matchAll(/^ {2}([a-z]+)(?: \[options\])?(?: <.*>)?(?: \[.*\])? {2,}/gm)].map((match) => match[1]);
-    expect(names).toEqual(expect.arrayContaining(['mkfs', 'mount', 'umount', 'info', 'df', 'ls', 'cat', 'cp', 'rm', 'mkdir', 'mv', 'stat', 'check', 'dump', 'export']));
+    expect(names).toEqual(expect.arrayContaining(['mkfs', 'mount', 'umount', 'info', 'df', 'ls', 'cat', 'cp', 'rm', 'mkdir', 'mv', 'stat', 'check', 'dump', 'export', 'quota']));
     for (const name of ['cp', 'dump', 'mkfs']) expect(await cli.must(name, '--help')).toContain('Examples:');
     expect(await cli.must('disk', 'create', '--help')).toContain('lunfs disk create');
     expect(await cli.must('--version')).toMatch(/^\d+\.\d+\.\d+\n$/);
@@ -286,4 +286,23 @@ it('copies data without a difference in either direction, holes as holes', async
   const hash = (name: string) => createHash('sha256').update(fs.readFileSync(inside(name))).digest('hex');
   expect(hash('holes-out')).toBe(hash('holes'));
   expect(fs.statSync(inside('holes-out')).blocks * 512).toBeLessThan(MIB);
+});
+
+describe('quota', () => {
+  it('is reported and set on a volume that nobody has mounted', async () => {
+    await cli.volume('quota.img', 60 * MIB, '--fs-features=usrquota');
+    await cli.must('quota', 'set', 'quota.img', '-u', 'root', '--block-soft', '1G', '--inode-hard', '1000000');
+    expect(await cli.must('quota', 'grace', 'quota.img', '--block', '3d', '--sync', '5000')).toBe('users: 72 h 00 min for space, 168 h 00 min for inodes, told every 5000 ms\n');
+    expect(await cli.must('quota', 'report', 'quota.img')).toBe('Quota of users on quota.img: grace 72 h 00 min for space, 168 h 00 min for inodes\n\n'
+      + 'User      Space   Soft  Hard  Grace  Inodes  Soft     Hard  Grace\nroot  --    0 B  1 GiB     -              1     -  1000000\n');
+    expect(await cli.json('quota', 'report', '-n', 'quota.img')).toMatchObject([{ type: 'user', spaceGrace: 259_200, syncMs: 5000, records: [{ id: 0, name: 'root', inodes: 1, inodeHard: 1_000_000 }] }]);
+    expect(await refused(['quota', 'report', '-g', 'quota.img'])).toContain('keeps no group quota');
+    expect(await refused(['quota', 'set', 'quota.img', '-u', '5'], 2)).toContain('name a limit');
+    expect(await refused(['quota', 'set', 'quota.img', '--block-hard', '5'], 2)).toContain('either a user');
+    expect(await refused(['quota', 'set', 'quota.img', '-u', 'no-such-user', '--block-hard', '5'], 2)).toContain('knows no user');
+    expect(await refused(['quota', 'grace', 'quota.img', '--block', 'soon'], 2)).toContain('such as 7d');
+    await cli.volume('plain.img', 60 * MIB);
+    expect(await refused(['quota', 'report', 'plain.img'])).toContain('keeps no quota');
+    expect(await cli.must('check', 'quota.img')).toContain('clean');
+  });
 });

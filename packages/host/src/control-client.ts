@@ -4,6 +4,7 @@ import { UsageError } from '@lunfs/device';
 import { type Response, fromWire, lineSplitter } from './control-protocol.js';
 import type { CreateDiskOptions, DiskExtents, DiskFacts } from './disks.js';
 import type { ExportFacts, ExportSpec, VolumeFacts } from './host-volume.js';
+import type { QuotaAccess } from './quota.js';
 import { processPaths } from './run-directory.js';
 
 interface Pending {
@@ -87,6 +88,13 @@ export class VolumeProcess {
   removeDisk(path: string): Promise<void> {
     return this.#call('disk.remove', { path });
   }
+
+  /** Quota of the volume. */
+  readonly quota: QuotaAccess = {
+    report: (type) => this.#call('quota.report', { type }),
+    setLimits: (type, id, limits) => this.#call('quota.set', { type, id, limits }),
+    setSettings: (type, settings) => this.#call('quota.grace', { type, settings }),
+  };
 
   /** End the process cleanly; resolves when its socket has gone, which is after the volume is unmounted. */
   async stop(): Promise<void> {

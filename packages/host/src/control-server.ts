@@ -2,9 +2,11 @@
 import * as fs from 'node:fs';
 import * as net from 'node:net';
 import { UsageError } from '@lunfs/device';
+import { QUOTA_TYPES } from '@lunfs/ocfs2';
 import { Params, type Request, type Response, lineSplitter, toWire } from './control-protocol.js';
 import { diskExtents, listDisks } from './disks.js';
 import type { ExportSpec, HostVolume } from './host-volume.js';
+import { volumeQuota } from './quota.js';
 
 /** What a method may do besides answering. */
 interface Call {
@@ -28,7 +30,20 @@ const METHODS: Readonly<Record<string, (call: Call) => unknown>> = {
   'disk.info': ({ host, params }) => diskExtents(host.volume, params.string('path')),
   'disk.resize': ({ host, params }) => host.resizeDisk(params.string('path'), params.number('size'), { shrink: params.boolean('shrink') }),
   'disk.remove': ({ host, params }) => host.removeDisk(params.string('path')),
+  'quota.report': ({ host, params }) => volumeQuota(host.volume).report(params.optionalString('type') === undefined ? undefined : params.oneOf('type', QUOTA_TYPES)),
+  'quota.set': ({ host, params }) => volumeQuota(host.volume).setLimits(params.oneOf('type', QUOTA_TYPES), params.number('id'), numbers(params.object('limits'), ['spaceSoft', 'spaceHard', 'inodeSoft', 'inodeHard'])),
+  'quota.grace': ({ host, params }) => volumeQuota(host.volume).setSettings(params.oneOf('type', QUOTA_TYPES), numbers(params.object('settings'), ['spaceGrace', 'inodeGrace', 'syncMs'])),
 };
+
+/** The numbers of an object that are given. */
+function numbers<K extends string>(params: Params | undefined, names: readonly K[]): Partial<Record<K, number>> {
+  const given: Partial<Record<K, number>> = {};
+  for (const name of names) {
+    const value = params?.optionalNumber(name);
+    if (value !== undefined) given[name] = value;
+  }
+  return given;
+}
 
 const CLIENT_CERTIFICATES = ['none', 'optional', 'required'] as const;
 

@@ -10,7 +10,7 @@ import { readFileSync } from 'node:fs';
 import { type IoWorkerDevice, LunfsError, UsageError, openIoWorkerDevice } from '@lunfs/device';
 import { type FuseMount, mountFuse } from '@lunfs/fuse';
 import { NbdServer } from '@lunfs/nbd';
-import { type MountOptions, type Recovery, Volume } from '@lunfs/ocfs2';
+import { type MountOptions, type Recovery, Volume, asRequester } from '@lunfs/ocfs2';
 import { type CreateDiskOptions, type DiskFacts, createDisk, needFile, removeDisk, resizeDisk } from './disks.js';
 import { FileTable, type OpenedFile } from './file-table.js';
 import { nodeOf } from './fuse-attributes.js';
@@ -137,6 +137,8 @@ export class HostVolume {
     const handler = new VolumeHandler(this.volume, this.files, this.#report);
     const mount = await mountFuse(handler, {
       ...spec, source: this.options.device, readOnly: this.options.readOnly, onError: (error, what) => this.#report(error, what),
+      // Limits are checked deep below the request; where there are none nothing has to be carried there.
+      around: this.volume.quota && (({ uid }, serve) => asRequester({ uid }, serve)),
     });
     this.#mount = mount;
     this.files.invalidate = async (ino, offset, length) => {

@@ -6,5 +6,6 @@ export {
 export { type ExportFacts, type ExportSpec, HostVolume, type HostVolumeOptions, type MountSpec, type VolumeFacts } from './host-volume.js';
 export { type DiskAccess, type DiskLines, diskLines, type LineOptions } from './qemu-lines.js';
 export { normalPath, pathNames, resolvePath, splitPath, withPath } from './paths.js';
+export { type QuotaAccess, type QuotaReport, volumeQuota } from './quota.js';
 export { deviceIdentity, exportSocket, runDirectory } from './run-directory.js';
 export { type ProcessOptions, type StartOptions, type StartedProcess, exitCodeOf, startVolumeProcess } from './volume-process.js';

@@ -22,7 +22,7 @@ const modules = {
 const basePackages = ['bash', 'coreutils', 'findutils', 'grep', 'sed', 'tar', 'gzip', 'diffutils'];
 const basePrograms = ['mount', 'umount', 'flock', 'fallocate', 'ip', 'busybox', 'awk', 'blockdev', 'fio'];
 const nodePackages = ['ocfs2-tools', 'attr', 'acl'];
-const nodePrograms = ['git', 'git-upload-pack', 'git-receive-pack', 'sqlite3', 'losetup', 'filefrag', 'lsattr', 'chattr', 'dmesg', 'zstd', 'setpriv'];
+const nodePrograms = ['git', 'git-upload-pack', 'git-receive-pack', 'sqlite3', 'losetup', 'filefrag', 'lsattr', 'chattr', 'dmesg', 'zstd', 'setpriv', 'perl'];
 
 /** @param {string} command @param {string[]} args @param {object} [options] */
 async function must(command, args, options) {

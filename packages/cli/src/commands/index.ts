@@ -22,6 +22,7 @@ export const commands: readonly CommandEntry[] = [
   { name: 'check', load: async () => (await import('./check.js')).check },
   { name: 'recover-super', load: async () => (await import('./recover-super.js')).recoverSuper },
   { name: 'dump', load: async () => (await import('./dump.js')).dump },
+  { name: 'quota', load: async () => (await import('./quota/index.js')).quota },
   { name: 'disk', load: async () => (await import('./disk/index.js')).disk },
   { name: 'export', load: async () => (await import('./disk/export.js')).exportDisk },
 ];

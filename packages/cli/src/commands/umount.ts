@@ -1,11 +1,11 @@
 /** `lunfs umount`: ends a mount, or the whole process that has a device in use. */
-import * as fs from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
 import { UsageError } from '@lunfs/device';
 import { unmount } from '@lunfs/fuse';
 import { connectVolumeProcess } from '@lunfs/host';
 import { examples } from '../command.js';
+import { mountedDevice } from '../mounted.js';
 import { note } from '../output.js';
 
 export function umount(program: Command): void {
@@ -21,18 +21,6 @@ export function umount(program: Command): void {
       if (device === undefined) await endProcess(where, options.force ?? false);
       else await endMount(path.resolve(where), device);
     });
-}
-
-/** The device that is mounted on a directory; undefined when the path is no directory. Throws NOT_MOUNTED. */
-function mountedDevice(where: string): string | undefined {
-  const directory = path.resolve(where);
-  // Fields as in proc(5); the source comes after the dash and the type.
-  const plain = (text: string) => text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
-  const lines = fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' '));
-  const line = lines.findLast((fields) => fields.length > 9 && plain(fields[4]) === directory && fields[fields.indexOf('-', 6) + 1] === 'fuse.lunfs');
-  if (line !== undefined) return plain(line[line.indexOf('-', 6) + 2]);
-  if (!fs.statSync(directory, { throwIfNoEntry: false })?.isDirectory()) return undefined;
-  throw new UsageError('NOT_MOUNTED', 'EINVAL', `nothing of lunfs is mounted on ${directory} (findmnt -t fuse.lunfs lists what is)`, { directory });
 }
 
 async function endMount(directory: string, device: string): Promise<void> {

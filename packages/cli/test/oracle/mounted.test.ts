@@ -1,5 +1,6 @@
 /** The command around a mount: what goes through it, what is refused beside it, and how it ends. */
 import { execFile } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -12,6 +13,13 @@ const run = promisify(execFile);
 const cli = lunfsIn('mounted');
 const inside = (name: string) => path.join(cli.directory, name);
 const mountPoint = inside('mnt');
+
+/** One of `lunfs quota report --json`. */
+interface Report {
+  readonly type: string;
+  readonly records: readonly { readonly id: number; readonly space: number; readonly inodes: number; readonly spaceHard: number; readonly inodeSoft: number }[];
+}
+
 
 beforeAll(async () => {
   fs.mkdirSync(mountPoint);
@@ -59,4 +67,30 @@ it('mounts read-only, and refuses what is no mount point', async () => {
   await cli.must('umount', 'mnt');
   expect(await cli.run(['umount', 'mnt'])).toMatchObject({ code: 1, stderr: expect.stringContaining('nothing of lunfs is mounted') as unknown });
   expect(await cli.run(['mount', 'lun.img', 'nowhere'])).toMatchObject({ code: 32, stderr: expect.stringContaining('make the directory first') as unknown });
+});
+
+it('keeps quota: limits set beside the mount stop a user of it, who sees EDQUOT', async () => {
+  await cli.volume('quota.img', 100 * MIB, '--fs-features=usrquota,grpquota');
+  const at = inside('limited');
+  fs.mkdirSync(at);
+  await cli.must('quota', 'set', 'quota.img', '-u', '4711', '--block-hard', '256K', '--inode-soft', '3');
+  await cli.must('mount', 'quota.img', 'limited');
+  fs.mkdirSync(path.join(at, 'theirs'));
+  fs.chownSync(path.join(at, 'theirs'), 4711, 4712);
+  // In the directory: the way to it is root's alone.
+  const asUser = (command: string) => spawnSync('setpriv', ['--reuid=4711', '--regid=4712', '--clear-groups', 'bash', '-c', command], { cwd: path.join(at, 'theirs'), encoding: 'utf8' });
+  expect(asUser('dd if=/dev/zero of=f bs=64k count=3 status=none')).toMatchObject({ status: 0, stderr: '' });
+  expect(asUser('dd if=/dev/zero of=g bs=64k count=3 status=none').stderr).toContain('Disk quota exceeded');
+  expect(asUser('dd if=/dev/zero of=h bs=64k count=1 status=none oflag=direct').stderr).toContain('Disk quota exceeded');
+  fs.writeFileSync(path.join(at, 'theirs/g'), Buffer.alloc(300_000), { flag: 'r+' });
+  const records = (reports: readonly Report[]) => reports.map(({ type, records: found }) => ({ type, ...found.find(({ id }) => id === (type === 'user' ? 4711 : 4712)) }));
+  const used = records(await cli.json<Report[]>('quota', 'report', at));
+  expect(used).toMatchObject([{ type: 'user', inodes: 4, spaceHard: 256 * 1024, inodeSoft: 3 }, { type: 'group', inodes: 4, spaceHard: 0 }]);
+  expect(used[0].space).toBeGreaterThan(256 * 1024);
+  await cli.must('quota', 'set', at, '-u', '4711', '--block-hard', '1M');
+  expect(asUser('dd if=/dev/zero of=h bs=64k count=1 status=none')).toMatchObject({ status: 0, stderr: '' });
+  expect(await cli.must('quota', 'grace', '-u', 'quota.img', '--inode', '2h')).toContain('2 h 00 min for inodes');
+  await cli.must('umount', 'limited');
+  expect(await cli.must('check', 'quota.img')).toContain('clean');
+  expect(await cli.must('quota', 'report', '-u', 'quota.img')).toMatch(/4711 +-\+ /);
 });

@@ -37,6 +37,8 @@ export interface Message {
 }
 
 export interface DispatcherOptions {
+  /** Called around serving each request, for who wants to know deep below for whom it is done. It must return what `serve` returns. */
+  readonly around?: <T>(caller: Caller, serve: () => T) => T;
   readonly trace?: (line: string) => void;
   /** Told of errors that no caller sees: failed releases, replies the kernel refused. */
   readonly onError?: (error: unknown, what: string) => void;
@@ -117,7 +119,9 @@ export class Dispatcher<F extends OpenFile, D extends OpenDirectory> {
     let outcome: Outcome;
     try {
       request = decodeBody(header, bytes, view);
-      outcome = this.#route(call, request, message);
+      const { around } = this.#options;
+      const parsed = request;
+      outcome = around === undefined ? this.#route(call, request, message) : around(call, () => this.#route(call, parsed, message));
     } catch (error) {
       this.#fail(call, opName(header.opcode), error);
       message.free();

@@ -21,7 +21,7 @@ import { invalEntry, invalInode, notifyDelete } from '../protocol/replies.js';
 import { OUT_HEADER } from '../protocol/structs.js';
 import type { FileNews } from './decide.js';
 import { Dispatcher } from './dispatcher.js';
-import type { Message, Sent } from './dispatcher.js';
+import type { DispatcherOptions, Message, Sent } from './dispatcher.js';
 import { answerInit } from './init.js';
 import type { Negotiated } from './init.js';
 import { DATA_AT, LaneConsumer, MESSAGE_AT, MESSAGE_MAX, REPLY_AT, slotBase } from './lane.js';
@@ -36,6 +36,8 @@ export interface SessionOptions {
   readonly trace?: (line: string) => void;
   /** Gets errors that no caller sees. Default: they are dropped. */
   readonly onError?: (error: unknown, what: string) => void;
+  /** Called around serving each request (DispatcherOptions.around). */
+  readonly around?: DispatcherOptions['around'];
   /** Makes the kernel end the connection after a message that cannot be understood. Default: `onError` alone hears of it. */
   readonly abort?: () => void;
 }

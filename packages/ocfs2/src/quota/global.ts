@@ -75,6 +75,18 @@ export class GlobalQuota {
     return record;
   }
 
+  /** Have the free blocks that creating records of so many ids may take. Returns whether the file grew for it. Throws NO_SPACE. */
+  reserve(ids: number): boolean {
+    const wanted = ids * this.#layout.depth;
+    let free = 0;
+    for (let index = this.info.freeBlk; index !== 0 && free < wanted; free++) {
+      const block = this.#file.read(this.#checked(this.#file.dinode, 'free list', index, QUOTA_ROOT + 1));
+      index = this.#leaf(block).nextFree;
+    }
+    for (let n = free; n < wanted; n++) this.#giveBlock(this.#addBlock());
+    return free < wanted;
+  }
+
   /** Remove a record that `edit` or `create` gave, and the blocks that were there for it alone. */
   remove({ id, base }: GlobalDquotView): void {
     const path = this.#path(id);
@@ -175,17 +187,21 @@ export class GlobalQuota {
   #takeBlock(): number {
     const info = this.editInfo();
     const free = this.#checked(info.block, 'dqi_free_blk', info.freeBlk, QUOTA_ROOT + 1);
-    if (free === 0) {
-      // A kernel that died between growing the file and counting the block left one beyond the count.
-      const index = info.blocks < this.#file.blocks ? info.blocks : this.#file.append();
-      this.#file.write(index).bytes.fill(0);
-      info.blocks = index + 1;
-      return index;
-    }
+    if (free === 0) return this.#addBlock();
     const block = this.#file.write(free);
     info.freeBlk = this.#leaf(block).nextFree;
     block.bytes.fill(0);
     return free;
+  }
+
+  /** A block of zeros at the end of the file. */
+  #addBlock(): number {
+    const info = this.editInfo();
+    // A kernel that died between growing the file and counting the block left one beyond the count.
+    const index = info.blocks < this.#file.blocks ? info.blocks : this.#file.append();
+    this.#file.write(index).bytes.fill(0);
+    info.blocks = index + 1;
+    return index;
   }
 
   #giveBlock(index: number): void {

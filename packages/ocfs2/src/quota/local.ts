@@ -48,9 +48,10 @@ export class LocalQuota {
     info.flags = clean ? info.flags | LOCAL_QUOTA_CLEAN : info.flags & ~LOCAL_QUOTA_CLEAN;
   }
 
-  /** Take a free entry for an id. Throws NO_SPACE when the file would have to grow and cannot. */
-  claim(id: number): LocalPlace {
-    const place = this.#freeEntry() ?? this.#grow();
+  /** Take a free entry for an id; there must be one (`reserve`). */
+  claim(id: number): LocalPlace | undefined {
+    const place = this.#freeEntry();
+    if (place === undefined) return undefined;
     const head = this.#file.write(chunkBlock(this.#layout, place.chunk));
     bits.set(head.bytes, LOCAL_QUOTA_BITMAP, place.bit);
     LocalQuotaChunk.at(head).free--;
@@ -105,9 +106,13 @@ export class LocalQuota {
     }
   }
 
-  /** Have a free entry, so that claiming one later needs no space. Throws NO_SPACE. */
-  reserve(): void {
-    if (this.#freeEntry() === undefined) this.#grow();
+  /** Have so many free entries, so that claiming them needs no growth. Returns whether the file grew for it. Throws NO_SPACE. */
+  reserve(count: number): boolean {
+    const { chunks, blocks } = this.info;
+    let free = 0;
+    for (let chunk = 0; chunk < chunks; chunk++) free += LocalQuotaChunk.at(this.#head(chunk, chunkLength(this.#layout, chunk, blocks))).free;
+    for (let missing = count - free; missing > 0; missing -= this.#layout.entries) this.#grow();
+    return free < count;
   }
 
   #editInfo(): ReturnType<typeof LocalQuotaInfo.at> {
@@ -133,8 +138,8 @@ export class LocalQuota {
     return undefined;
   }
 
-  /** Add a block of entries, in a new chunk if the last is full; its first entry. */
-  #grow(): LocalPlace {
+  /** Add a block of entries, in a new chunk if the last is full. */
+  #grow(): void {
     const info = this.#editInfo();
     const { chunkBlocks, entries } = this.#layout;
     let chunk = info.chunks - 1;
@@ -143,9 +148,8 @@ export class LocalQuota {
       this.#addBlock(info);
       info.chunks = chunk + 1;
     }
-    const index = this.#addBlock(info);
+    this.#addBlock(info);
     LocalQuotaChunk.at(this.#file.write(chunkBlock(this.#layout, chunk))).free += entries;
-    return { chunk, bit: (index - chunkBlock(this.#layout, chunk) - 1) * entries };
   }
 
   /** The next block of the file, zeroed: blocks in the file may be more than the info block counts. */

@@ -154,6 +154,7 @@ export class Quota {
       if (!Number.isSafeInteger(value) || value < 0) throw new UsageError('QUOTA_LIMIT', 'ERANGE', `${String(value)} is no limit of ${name}`, { name, value });
     }
     const kind = this.#kind(type);
+    await this.#reserve(kind, [id], 0);
     return this.ctx.engine.run('quota limits', (op) => {
       const global = new GlobalQuota(op, this.ctx, kind.files, EX);
       const record = global.edit(id) ?? global.create(id);
@@ -200,7 +201,23 @@ export class Quota {
       this.#seen(op, kind, new GlobalQuota(op, ctx, kind.files, PR));
     });
     // So that who deletes files on a full volume needs no space for it. If there is none now, deleting may have to fail.
-    await ctx.engine.run('quota room', (op) => new LocalQuota(op, ctx, kind.files, ctx.slot, EX).reserve()).catch(ifFull);
+    await this.#reserve(kind, [], 1).catch(ifFull);
+  }
+
+  /**
+   * Have room for the records of ids, and free entries in our local file. What grew is in place before it is used: a Linux
+   * node that mounts this slot after our death has read size and clusters of the quota files before it replays the journal,
+   * and takes what lies beyond for corruption, or stops at a BUG_ON (Linux 6.1 fs/ocfs2/super.c:ocfs2_mount_volume reads
+   * system inodes, then checks the volume; its own volumes of one node have that trouble, too).
+   */
+  async #reserve(kind: Kind, ids: readonly number[], entries = ids.length): Promise<void> {
+    const { engine, slot } = this.ctx;
+    const grew = await engine.run('quota room', (op) => {
+      const global = new GlobalQuota(op, this.ctx, kind.files, EX);
+      const records = global.reserve(ids.filter((id) => global.find(id) === undefined).length);
+      return new LocalQuota(op, this.ctx, kind.files, slot, EX).reserve(entries) || records;
+    });
+    if (grew) await engine.log.flush();
   }
 
   /** Remember the settings of a global file. */
@@ -260,17 +277,25 @@ export class Quota {
 
   /** Give ids entries. */
   async #hold(kind: Kind, ids: readonly number[]): Promise<void> {
-    const run = () => this.ctx.engine.run('quota acquire', (op) => {
+    const acquire = () => this.ctx.engine.run('quota acquire', (op): boolean => {
       const global = new GlobalQuota(op, this.ctx, kind.files, EX);
       const local = new LocalQuota(op, this.ctx, kind.files, this.ctx.slot, EX);
       for (const id of ids) {
         if (kind.held.has(id)) continue;
+        const place = local.claim(id);
+        if (place === undefined) return false;
         const record = global.edit(id) ?? global.create(id);
         record.useCount++;
-        const held = { place: local.claim(id), global: { space: record.space, inodes: record.inodes }, limits: limitsOf(record), times: timesOf(record), used: true };
+        const held = { place, global: { space: record.space, inodes: record.inodes }, limits: limitsOf(record), times: timesOf(record), used: true };
         op.onApply(() => kind.held.set(id, held));
       }
+      return true;
     });
+    const run = async (): Promise<void> => {
+      // Others may take the entries before we do.
+      do await this.#reserve(kind, ids);
+      while (!(await acquire()));
+    };
     await run().catch(async (error: unknown) => {
       ifFull(error);
       // The entries of ids that need none now are as good as new ones.

@@ -1,10 +1,8 @@
 /** Volumes with quota, and what their inodes add up to by a way of counting that shares nothing with the engine. */
 import type { BlockDevice, MemoryDevice } from '@lunfs/device';
-import { HostileDlm } from '../../src/locking/index.js';
 import { DYN, Dinode, DxRoot, FL, QUOTA_TYPES, type QuotaType } from '../../src/format/index.js';
 import { RawReader } from '../../src/inspect/index.js';
 import { type MountOptions, Volume } from '../../src/volume/index.js';
-import { Random } from '@lunfs/device';
 import type { NamedVolume } from '../support/volume.js';
 import { quietMount } from '../support/crash.js';
 
@@ -56,11 +54,6 @@ export async function reported(volume: Volume): Promise<Record<QuotaType, Use>> 
     for (const { id, space, inodes } of await volume.quota!.report(type)) if (space !== 0 || inodes !== 0) use[type].set(id, { space, inodes });
   }
   return use;
-}
-
-export function hostileDlm(seed: number): HostileDlm {
-  const random = new Random(seed);
-  return new HostileDlm({ random: () => random.float(), defer: (fn) => (random.chance(0.8) ? queueMicrotask(fn) : void setImmediate(fn)) });
 }
 
 export function mountQuiet(device: BlockDevice, options: MountOptions = {}): Promise<Volume> {
