@@ -220,7 +220,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     const { names } = this.volume;
     for (let position = offset; ; ) {
       const { entries, end } = await names.readdir(directory.ino, position, plus ? ENTRIES_PLUS : ENTRIES);
-      const found = plus ? await Promise.all(entries.map(async (one) => (isDots(one.name) ? undefined : this.#refer(one.blkno)))) : [];
+      const found = plus ? await this.#referAll(entries) : [];
       for (const [i, { name, blkno, type, next }] of entries.entries()) {
         const entry: DirectoryEntry = { name, ino: blkno, type: direntType(type), next, entry: found[i] && this.#peek(found[i]) };
         if (!add(entry)) {
@@ -314,14 +314,28 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     this.#held.set(ino, (this.#held.get(ino) ?? 0) + 1);
   }
 
-  /** Attributes of a listed inode, and a reference to it; undefined when it has gone since. */
-  async #refer(ino: number): Promise<Attributes | undefined> {
-    try {
-      return await this.volume.names.refer(ino);
-    } catch (error) {
-      if (error instanceof LunfsError && error.code === 'STALE') return undefined;
-      throw error;
+  /**
+   * Attributes of listed inodes, with a reference to each. An inode that has gone since, or cannot be read, is listed without: the kernel
+   * looks its name up when somebody wants it, and is told then.
+   */
+  async #referAll(entries: readonly { readonly name: Uint8Array; readonly blkno: number }[]): Promise<(Attributes | undefined)[]> {
+    const without = (error: unknown): void => {
+      if (!(error instanceof LunfsError) || error.kind === 'internal') this.report(error, 'readdir');
+    };
+    const found = entries.map((): Attributes | undefined => undefined);
+    const loads: Promise<void>[] = [];
+    for (const [i, { name, blkno }] of entries.entries()) {
+      if (isDots(name)) continue;
+      try {
+        const one = this.volume.names.refer(blkno);
+        if (one instanceof Promise) loads.push(one.then((attributes) => void (found[i] = attributes), without));
+        else found[i] = one;
+      } catch (error) {
+        without(error);
+      }
     }
+    await Promise.all(loads);
+    return found;
   }
 
   async #open(ino: number, flags: number): Promise<MountedFile> {

@@ -94,7 +94,10 @@ export class Engine {
   readNow<T>(name: string, body: (op: Op) => T): T | undefined {
     const locks = new LockSession(this.locks);
     try {
-      return body(new Op(name, this.geo, this.clock.now(), locks, this.cache, true));
+      const op = new Op(name, this.geo, this.clock.now(), locks, this.cache, true);
+      const result = body(op);
+      for (const fn of op.hooks.applied) fn();
+      return result;
     } catch (error) {
       if (error instanceof Need) return undefined;
       this.failed(error);

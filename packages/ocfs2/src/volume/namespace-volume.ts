@@ -44,9 +44,10 @@ export class Namespace {
     });
   }
 
-  /** Attributes of an inode that a listing named, with a reference as from `lookup`. Throws STALE if it has gone since. */
-  refer(blkno: number): Promise<Attributes> {
-    return this.ctx.engine.read('refer', (op) => this.#referred(op, liveInode(op, this.ctx, blkno, PR)));
+  /** Attributes of an inode that a listing named, with a reference as from `lookup`; at once if it is cached. Throws STALE if it has gone since. */
+  refer(blkno: number): Attributes | Promise<Attributes> {
+    const body = (op: Op) => this.#referred(op, liveInode(op, this.ctx, blkno, PR));
+    return this.ctx.engine.readNow('refer', body) ?? this.ctx.engine.read('refer', body);
   }
 
   /** Attributes of an inode. */
