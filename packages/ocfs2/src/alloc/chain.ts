@@ -6,7 +6,7 @@
  * c_free = sum of bg_free_bits_count of the chain's groups.
  */
 import type { FsContext, InodeRef } from '../context.js';
-import { badField, BitmapId1, ChainList, FL } from '../format/index.js';
+import { badField, BitmapId1, ChainList, checkBlkno, FL, GROUP_DESC } from '../format/index.js';
 import { EX, type LockLevel } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
 import { type BitRun, type ChainAllocator, editGroup, type Group, readGroup, returnBits, takeBits } from './group.js';
@@ -65,6 +65,7 @@ export function claimBits(op: Op, ctx: FsContext, alloc: ChainAllocator, search:
 export function* chainGroups(op: Op, alloc: ChainAllocator, chain: number): Generator<Group> {
   const seen = new Set<number>();
   for (let blkno = alloc.list.blkno(chain), from = alloc.ref.block; blkno !== 0; ) {
+    readAhead(op, alloc, chain, blkno);
     if (seen.has(blkno)) throw badField(from, 'group_desc', 'bg_next_group', blkno, `closes a loop in chain ${chain}`);
     seen.add(blkno);
     const group = readGroup(op, alloc, blkno);
@@ -73,6 +74,27 @@ export function* chainGroups(op: Op, alloc: ChainAllocator, chain: number): Gene
     from = group.block;
     blkno = group.gd.nextGroup;
   }
+}
+
+/** Groups of a chain asked for at once. */
+const READ_AHEAD = 256;
+
+/**
+ * Before a walk comes to a group of the global bitmap that is not there: ask for it and others of its chain at once, or a
+ * search through a large bitmap would start again for each. Groups lie where the geometry says, and every `cl_count`th is
+ * of one chain as mkfs links them; a guess that is wrong costs a read of another group.
+ */
+function readAhead(op: Op, { ref, list }: ChainAllocator, chain: number, blkno: number): void {
+  const { geo } = op;
+  if (list.bpc !== 1 || list.cpg !== geo.clustersPerGroup || op.overlay.has(blkno) || op.cache.get(blkno, GROUP_DESC, ref.lock.name) !== undefined) return;
+  const groups = Math.ceil(Math.min(ref.di.clusters, geo.totalClusters) / list.cpg);
+  const wanted = new Set([blkno]);
+  for (let g = chain; g < groups && wanted.size < READ_AHEAD; g += list.nextFree) {
+    const at = g === 0 ? geo.firstClusterGroup : g * list.cpg * geo.bpc;
+    if (op.cache.get(at, GROUP_DESC, ref.lock.name) === undefined) wanted.add(at);
+  }
+  checkBlkno(geo, blkno, 'chain_list', 'group pointer', ref.block);
+  op.prefetch(ref.lock, wanted, GROUP_DESC);
 }
 
 function searchChain(op: Op, ctx: FsContext, alloc: ChainAllocator, chain: number, search: GroupSearch, mayRelink: boolean): Claimed | undefined {

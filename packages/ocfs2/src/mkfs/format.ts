@@ -126,8 +126,10 @@ async function writeGroups(device: BlockDevice, { plan, group }: Layout, report:
   const { clusterGroups, clusterSize, blockSize } = plan;
   await inBatches(Array.from({ length: clusterGroups }, (_, index) => index), async (index) => {
     const { blkno, bytes } = group(index);
-    const cluster = new Uint8Array(clusterSize);
-    cluster.set(bytes);
-    await device.write(blkno * blockSize, cluster);
+    const head = new Uint8Array(Math.max(blockSize, device.logicalBlockSize));
+    head.set(bytes);
+    await device.write(blkno * blockSize, head);
+    // By the device itself where it can: 16 TiB have 4681 groups whose clusters of 1 MiB need not be written out on a sparse image.
+    if (head.length < clusterSize) await device.writeZeroes(blkno * blockSize + head.length, clusterSize - head.length);
   }, (done) => report(done, clusterGroups));
 }

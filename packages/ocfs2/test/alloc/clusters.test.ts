@@ -1,10 +1,13 @@
+import { MemoryDevice } from '@lunfs/device';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { claimClusters, claimContiguous, closeLocalAlloc, flushTruncateLog, freeClustersNow, releaseClusters, statClusters } from '../../src/alloc/index.js';
+import { claimBits, readAllocator } from '../../src/alloc/chain.js';
 import { defaultWindow } from '../../src/alloc/window-size.js';
 import type { FsContext } from '../../src/context.js';
 import { backupBlocks, BACKUP_SUPER_OFFSETS, bits, clusterToGroup, GROUP_BITMAP, GROUP_DESC, GroupDesc } from '../../src/format/index.js';
 import { EX } from '../../src/locking/levels.js';
+import { formatVolume } from '../../src/mkfs/index.js';
 import { seed } from '../../../../test/support/temp.js';
 import { openTestContext, type TestContextOptions } from '../support/context.js';
 import { variants } from '../support/locks.js';
@@ -234,6 +237,23 @@ describe('clusters', () => {
     expect(await stat(ctx)).toEqual(before);
     await expectFsckClean(device);
   });
+
+  test('a search through a large bitmap asks for many groups at once', async () => {
+    const device = new MemoryDevice({ size: 2 ** 40, name: 'large' });
+    await formatVolume(device, { blockSize: 512, clusterSize: 65536, mount: 'local', slots: 1, journalSize: 4 << 20, discard: false }, { random: { u32: () => 1 }, time: 1 });
+    const ctx = await openTestContext(device);
+    const groups = Math.ceil(ctx.geo.totalClusters / ctx.geo.clustersPerGroup);
+    expect(groups).toBeGreaterThan(4000);
+    // Every group but the last looks full, so that the search must see them all.
+    let attempts = 0;
+    const found = await ctx.engine.run('search', (op) => {
+      attempts++;
+      const bitmap = readAllocator(op, ctx, ctx.sys.globalBitmap);
+      return claimBits(op, ctx, bitmap, (group) => (group.gd.bits < ctx.geo.clustersPerGroup ? { bit: 5, len: 1 } : undefined), 0);
+    });
+    expect(found?.len).toBe(1);
+    expect(attempts).toBeLessThan(groups / 16);
+  }, 240_000);
 
   test('operations at the same time get different clusters', async () => {
     const ctx = await openTestContext(await makeVolume(spec), { cacheBlocks: 16 });
