@@ -4,7 +4,7 @@
 import path from 'node:path';
 import { LunfsError } from '@lunfs/device';
 import {
-  type CreateDiskOptions, type DiskAccess, type DiskExtents, type DiskFacts, type DiskLines, type VolumeFacts, connectVolumeProcess, createDisk, diskExtents, diskLines,
+  type CreateDiskOptions, type DiskAccess, type DiskExtents, type DiskFacts, type DiskLines, type VolumeFacts, cloneDisk, connectVolumeProcess, createDisk, diskExtents, diskLines,
   exportSocket, listDisks, normalPath, removeDisk, resizeDisk,
 } from '@lunfs/host';
 import type { Volume } from '@lunfs/ocfs2';
@@ -14,6 +14,7 @@ export interface Disks {
   /** Of the process that has the volume; undefined when none has. */
   readonly facts?: VolumeFacts;
   create(path: string, options: CreateDiskOptions): Promise<DiskFacts>;
+  clone(source: string, path: string): Promise<DiskFacts>;
   list(directory: string, all: boolean): Promise<DiskFacts[]>;
   info(path: string): Promise<DiskExtents>;
   resize(path: string, size: number, shrink: boolean): Promise<DiskFacts>;
@@ -31,7 +32,7 @@ export async function withDisks<T>(command: string, device: string, options: { r
   }
   try {
     return await work({
-      facts: await control.status(), create: (at, more) => control.createDisk(at, more), list: (at, all) => control.listDisks(at, all), info: (at) => control.diskInfo(at),
+      facts: await control.status(), create: (at, more) => control.createDisk(at, more), clone: (from, at) => control.cloneDisk(from, at), list: (at, all) => control.listDisks(at, all), info: (at) => control.diskInfo(at),
       resize: (at, size, shrink) => control.resizeDisk(at, size, { shrink }), remove: (at) => control.removeDisk(at),
     });
   } finally {
@@ -41,7 +42,7 @@ export async function withDisks<T>(command: string, device: string, options: { r
 
 function directDisks(volume: Volume): Disks {
   return {
-    create: (at, options) => createDisk(volume, at, options), list: (at, all) => listDisks(volume, at, all), info: (at) => diskExtents(volume, at),
+    create: (at, options) => createDisk(volume, at, options), clone: (from, at) => cloneDisk(volume, from, at), list: (at, all) => listDisks(volume, at, all), info: (at) => diskExtents(volume, at),
     resize: (at, size, shrink) => resizeDisk(volume, at, size, { shrink }), remove: (at) => removeDisk(volume, at),
   };
 }

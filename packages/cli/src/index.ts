@@ -7,7 +7,9 @@ import { commands } from './commands/index.js';
 import { printError } from './output.js';
 
 /** Run one command line (without program name). Resolves to the exit code; everything is printed by then. */
-export async function main(argv: readonly string[]): Promise<number> {
+export async function main(given: readonly string[]): Promise<number> {
+  // As in cp(1): alone it means always, and never takes the next word for its value.
+  const argv = given.map((word) => (word === '--reflink' ? '--reflink=always' : word));
   // Whoever reads us may stop: `lunfs ls DEVICE | head`.
   process.stdout.on('error', () => undefined);
   const program = await buildProgram(argv);

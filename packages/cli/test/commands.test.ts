@@ -249,6 +249,18 @@ describe('disks', () => {
     expect(await cli.json('check', image)).toMatchObject({ clean: true, findings: [] });
   });
 
+  it('are cloned, and copied by sharing', async () => {
+    await cli.must('disk', 'create', '--zeroed', '-q', `${image}:/golden.raw`, '1M');
+    expect(await cli.json('disk', 'clone', `${image}:/golden.raw`, '/clone.raw')).toMatchObject({ size: MIB, source: '/golden.raw' });
+    await cli.must('cp', '-q', '--reflink', `${image}:/clone.raw`, `${image}:/copy.raw`);
+    await cli.must('cp', '-q', '--reflink=never', `${image}:/golden.raw`, `${image}:/apart.raw`);
+    expect(await cli.json('disk', 'info', `${image}:/copy.raw`)).toMatchObject({ size: MIB, shared: MIB });
+    expect(await cli.json('disk', 'info', `${image}:/apart.raw`)).toMatchObject({ size: MIB, shared: 0 });
+    expect(await refused(['cp', '--reflink', process.execPath, `${image}:/`])).toContain('not in one volume');
+    await cli.must('disk', 'rm', ...['golden', 'clone', 'copy', 'apart'].map((name) => `${image}:/${name}.raw`));
+    expect(await cli.json('check', image)).toMatchObject({ clean: true, findings: [] });
+  }, 120_000);
+
   it('are served by export until unexport; the device is refused meanwhile, by name', async () => {
     const exported = await cli.json<{ uri: string; socket: string }>('export', `${image}:/thin.raw`);
     try {

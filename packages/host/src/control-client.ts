@@ -73,6 +73,10 @@ export class VolumeProcess {
     return this.#call('disk.create', { path, ...options }, progress);
   }
 
+  cloneDisk(source: string, path: string): Promise<DiskFacts> {
+    return this.#call('disk.clone', { source, path });
+  }
+
   listDisks(directory?: string, all?: boolean): Promise<DiskFacts[]> {
     return this.#call('disk.list', { directory, all });
   }

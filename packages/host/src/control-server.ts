@@ -26,6 +26,7 @@ const METHODS: Readonly<Record<string, (call: Call) => unknown>> = {
   'disk.create': ({ host, params, progress }) => host.createDisk(params.string('path'), {
     size: params.number('size'), allocation: params.oneOf('allocation', ['thin', 'thick-zeroed', 'thick-unwritten']), progress,
   }),
+  'disk.clone': ({ host, params }) => host.cloneDisk(params.string('source'), params.string('path')),
   'disk.list': ({ host, params }) => listDisks(host.volume, params.optionalString('directory'), params.boolean('all')),
   'disk.info': ({ host, params }) => diskExtents(host.volume, params.string('path')),
   'disk.resize': ({ host, params }) => host.resizeDisk(params.string('path'), params.number('size'), { shrink: params.boolean('shrink') }),

@@ -63,6 +63,23 @@ export async function createDisk(volume: Volume, path: string, options: CreateDi
   return diskFacts(volume, path);
 }
 
+/**
+ * Clone a disk: a new one with its bytes of this moment, which shares its clusters until one of both writes to them (thick ones
+ * are thin in that respect). Throws NOT_FOUND, EXISTS, NO_REFLINK, NO_SPACE.
+ */
+export async function cloneDisk(volume: Volume, source: string, path: string): Promise<DiskFacts> {
+  const { directory, name } = splitPath(path);
+  await withPath(volume, source, async (attributes) => {
+    needFile(volume, source, attributes);
+    await withPath(volume, directory, async (dir) => {
+      const made = await volume.names.reflink(attributes.blkno, dir.blkno, Buffer.from(name), { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 });
+      await volume.names.forget(made.blkno);
+    });
+  });
+  await volume.sync();
+  return diskFacts(volume, path);
+}
+
 /** The disks of a directory, by name; `all`: every regular file. */
 export async function listDisks(volume: Volume, directory = '/', all = false): Promise<DiskFacts[]> {
   const found: string[] = [];

@@ -17,7 +17,7 @@ import {
   type NegativeEntry, O, type OpenDirectory, type OpenFile, RENAME_EXCHANGE, RENAME_NOREPLACE, SEEK_DATA,
 } from '@lunfs/fuse';
 import {
-  type Attributes, type FallocateMode, type Volume, fallocate, flushTimes, noteInPlaceWrite, readFile, seekData, seekHole, truncateFile, writeFile,
+  type Attributes, type FallocateMode, type Volume, fallocate, flushTimes, noteInPlaceWrite, readFile, seekData, seekHole, shareRange, truncateFile, writeFile,
 } from '@lunfs/ocfs2';
 import type { FileTable, OpenedFile } from './file-table.js';
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, direntType, fuseAttributes, inodeOf, nodeOf, withoutSuid } from './fuse-attributes.js';
@@ -32,6 +32,8 @@ const GETFLAGS = [0x80086601, 0x80046601];
 const SETFLAGS = [0x40086602, 0x40046602];
 const FLAG_IMMUTABLE = 0x10;
 const FLAG_APPEND = 0x20;
+/** Bytes that one copy_file_range shares at most: other requests of the file wait for it. */
+const MOST_SHARED = 2 ** 30;
 /** Entries asked of a directory at a time: what fits a reply of 32 KiB, with attributes and without. */
 const ENTRIES_PLUS = 192;
 const ENTRIES = 1000;
@@ -211,6 +213,29 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     return (whence === SEEK_DATA ? seekData : seekHole)(this.volume.ctx, file.ino, offset);
   }
 
+  /**
+   * Whole clusters are shared; a part of one at the beginning or the end is copied, in a call of its own (calls may do less than
+   * they were asked for). What cannot be shared the kernel copies by read and write. It has written back what it cached of both ranges.
+   */
+  async copyFileRange(_caller: Caller, from: MountedFile, fromOffset: number, to: MountedFile, toOffset: number, length: number): Promise<number> {
+    const { ctx, names, geo } = this.volume;
+    const { clusterSize } = geo;
+    const left = Math.min(length, MOST_SHARED, (await names.attributes(from.ino)).size - fromOffset);
+    if (left <= 0) return 0;
+    const part = fromOffset % clusterSize;
+    if (!geo.refcount || from.ino === to.ino || part !== toOffset % clusterSize) throw this.#notShared(to.ino);
+    if (part !== 0) return this.#copyPart(from.ino, fromOffset, to, toOffset, Math.min(left, clusterSize - part));
+    const whole = left - (left % clusterSize);
+    for (const count of whole === left ? [left] : [left, whole]) {
+      if (count > 0 && (await shareRange(ctx, { source: from.ino, from: fromOffset, target: to.ino, to: toOffset, length: count }))) {
+        if (to.survives) await ctx.engine.log.commit({ durable: false });
+        return count;
+      }
+    }
+    if (whole > 0) throw this.#notShared(to.ino);
+    return this.#copyPart(from.ino, fromOffset, to, toOffset, left);
+  }
+
   opendir(_caller: Caller, nodeid: number): MountedDirectory {
     // The kernel drops its copy of a listing when the mount changes the directory; others invalidate it.
     return { ino: this.#ino(nodeid), cacheListing: true, keepCache: true };
@@ -372,6 +397,18 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     if (withoutSuid(mode) === mode) return;
     await names.change(ino, { mode: withoutSuid(mode) });
     await this.files.attributesChanged(ino);
+  }
+
+  async #copyPart(ino: number, fromOffset: number, to: MountedFile, toOffset: number, length: number): Promise<number> {
+    const bytes = new Uint8Array(length);
+    const got = await readFile(this.volume.ctx, ino, fromOffset, bytes);
+    await writeFile(this.volume.ctx, to.ino, toOffset, bytes.subarray(0, got));
+    if (to.survives) await this.volume.ctx.engine.log.commit({ durable: false });
+    return got;
+  }
+
+  #notShared(ino: number): UsageError {
+    return new UsageError('NOT_SHARED', 'EOPNOTSUPP', `${this.volume.geo.device}: inode ${ino} cannot share these clusters; copy them`, { inode: ino });
   }
 
   #forbidden(ino: number, attr: number): UsageError {

@@ -11,7 +11,7 @@ import { type IoWorkerDevice, LunfsError, UsageError, openIoWorkerDevice } from 
 import { type FuseMount, mountFuse } from '@lunfs/fuse';
 import { NbdServer } from '@lunfs/nbd';
 import { type MountOptions, type Recovery, Volume, asRequester } from '@lunfs/ocfs2';
-import { type CreateDiskOptions, type DiskFacts, createDisk, needFile, removeDisk, resizeDisk } from './disks.js';
+import { type CreateDiskOptions, type DiskFacts, cloneDisk, createDisk, needFile, removeDisk, resizeDisk } from './disks.js';
 import { FileTable, type OpenedFile } from './file-table.js';
 import { nodeOf } from './fuse-attributes.js';
 import { type MountedDirectory, type MountedFile, VolumeHandler } from './fuse-handler.js';
@@ -201,6 +201,18 @@ export class HostVolume {
   async createDisk(diskPath: string, options: CreateDiskOptions): Promise<DiskFacts> {
     try {
       return await createDisk(this.volume, diskPath, options);
+    } finally {
+      await this.#nameChanged(diskPath);
+    }
+  }
+
+  /** `cloneDisk` while the volume is in use, the source by guests too: the clone is what a power failure now would leave of it. */
+  async cloneDisk(source: string, diskPath: string): Promise<DiskFacts> {
+    try {
+      // What was written by mmap is in the kernel's cache only; to drop pages it writes them first.
+      const session = this.#mount?.session;
+      if (session !== undefined) await withPath(this.volume, source, (found) => session.invalInode(nodeOf(found.blkno, this.volume.names.root), 0, 0));
+      return await cloneDisk(this.volume, source, diskPath);
     } finally {
       await this.#nameChanged(diskPath);
     }

@@ -1,7 +1,7 @@
 /** One volume on this host: mounted, exported, controlled. */
 export { connectVolumeProcess, VolumeProcess } from './control-client.js';
 export {
-  type CreateDiskOptions, DISK_SUFFIX, type DiskExtents, type DiskFacts, createDisk, diskExtents, diskFacts, listDisks, removeDisk, resizeDisk,
+  type CreateDiskOptions, DISK_SUFFIX, type DiskExtents, type DiskFacts, cloneDisk, createDisk, diskExtents, diskFacts, listDisks, removeDisk, resizeDisk,
 } from './disks.js';
 export { type ExportFacts, type ExportSpec, HostVolume, type HostVolumeOptions, type MountSpec, type VolumeFacts } from './host-volume.js';
 export { type DiskAccess, type DiskLines, diskLines, type LineOptions } from './qemu-lines.js';

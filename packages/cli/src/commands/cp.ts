@@ -1,7 +1,7 @@
 /** `lunfs cp`: between this host and volumes, and between volumes. `-` is stdin or stdout. */
 import * as fs from 'node:fs';
 import path from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { UsageError } from '@lunfs/device';
 import type { Volume } from '@lunfs/ocfs2';
 import { Unsuccessful, backupSuperOption, examples } from '../command.js';
@@ -24,6 +24,7 @@ interface Options extends SuperChoice {
   offline?: boolean;
   quiet?: boolean;
   verbose?: boolean;
+  reflink: 'auto' | 'always' | 'never';
 }
 
 /** One argument: a path on this host (device undefined), in a volume, or a stream. */
@@ -37,16 +38,17 @@ export function cp(program: Command): void {
   program
     .command('cp')
     .summary('copy files into, out of and between volumes')
-    .description('Copy files into, out of and between volumes. Holes stay holes, and zeros become them. Extended attributes and ACLs are not copied.')
+    .description('Copy files into, out of and between volumes. Within one volume a copy shares the space of its source until one of both changes; else holes stay holes, and zeros become them. Extended attributes and ACLs are not copied.')
     .argument('<paths...>', 'sources, then the target: DEVICE:/path, a path on this host, or - for stdin and stdout')
     .option('-r, --recursive', 'directories with all that is in them')
     .option('-p, --preserve', 'keep mode, owner and times')
     .option('-n, --no-clobber', 'leave files that exist as they are')
+    .addOption(new Option('--reflink <when>', 'share the space of files within one volume: where possible, or fail (alone: this), or copy').choices(['auto', 'always', 'never']).default('auto'))
     .option('--offline', 'write to a volume of a cluster that nobody has mounted')
     .option('-q, --quiet', 'no progress')
     .option('-v, --verbose', 'say what was copied')
     .addOption(backupSuperOption())
-    .addHelpText('after', examples('lunfs cp vm1.raw /dev/mapper/lun0:/', 'lunfs cp -rp /dev/mapper/lun0:/images ./rescued', 'lunfs cp lun.img:/vm1.raw - | zstd > vm1.zst', 'zstd -dc vm1.zst | lunfs cp - lun.img:/vm1.raw', 'lunfs cp old.img:/vm1.raw new.img:/'))
+    .addHelpText('after', examples('lunfs cp vm1.raw /dev/mapper/lun0:/', 'lunfs cp -rp /dev/mapper/lun0:/images ./rescued', 'lunfs cp lun.img:/vm1.raw - | zstd > vm1.zst', 'zstd -dc vm1.zst | lunfs cp - lun.img:/vm1.raw', 'lunfs cp old.img:/vm1.raw new.img:/', 'lunfs cp --reflink=always /dev/mapper/lun0:/vm1.raw /dev/mapper/lun0:/vm2.raw'))
     .action(async (paths: string[], options: Options) => {
       if (paths.length < 2) throw new UsageError('BAD_ARGUMENTS', 'EINVAL', 'one path is not enough: give what to copy, and where to', {});
       const places = paths.map(parsePlace);
@@ -117,7 +119,7 @@ async function copyBetween(from: Tree, sources: readonly Place[], to: Tree, targ
   let total = 0;
   for (const { path: one } of sources) total += await measure(from, Buffer.from(one), !options.recursive);
   const copier = new Copier(from, to, {
-    recursive: options.recursive ?? false, preserve: options.preserve ?? false, noClobber: !options.clobber, umask: process.umask(),
+    recursive: options.recursive ?? false, preserve: options.preserve ?? false, noClobber: !options.clobber, reflink: options.reflink, umask: process.umask(),
     tell: (file, bytes) => progress.tell(shorten(file), (copied += bytes), total),
     failed: (error) => {
       failures++;

@@ -13,6 +13,8 @@ export interface CopyOptions {
   readonly recursive: boolean;
   readonly preserve: boolean;
   readonly noClobber: boolean;
+  /** Share the space of files within one tree: where it can be, or else fail (`always`). */
+  readonly reflink: 'auto' | 'always' | 'never';
   /** Hears the bytes copied since the last call. */
   readonly tell: (file: string, bytes: number) => void;
   /** A file that could not be copied. */
@@ -96,12 +98,17 @@ export class Copier {
 
   async #file(source: Uint8Array, target: Uint8Array, mode: number): Promise<void> {
     const { from, to, options, counts } = this;
+    if (options.reflink === 'always') {
+      if (from !== to || to.needSharing === undefined) throw refusal('NOT_ONE_VOLUME', 'EXDEV', `${from.label(source)} and ${to.label(target)} are not in one volume and cannot share space; leave --reflink out`);
+      to.needSharing();
+    }
     const reader = await from.open(source);
     try {
       const writer = await to.create(target, mode);
       try {
         let told = 0;
-        await copyData(reader, writer, to.granule, (offset) => {
+        const shared = options.reflink !== 'never' && from === to && reader.size > 0 && (await writer.share?.(source));
+        if (!shared) await copyData(reader, writer, to.granule, (offset) => {
           options.tell(from.label(source), offset - told);
           told = offset;
         });

@@ -41,10 +41,14 @@ export interface Reader {
 export interface Writer {
   write(offset: number, bytes: Uint8Array): Promise<void>;
   setSize(size: number): Promise<void>;
+  /** Show all that the file at `source` of the same tree does, by sharing its space; false: it is to be copied. The file must be empty. */
+  share?(source: Uint8Array): Promise<boolean>;
   close(): Promise<void>;
 }
 
 export interface Tree {
+  /** Throws unless files can share space. */
+  needSharing?(): void;
   /** Zeros are left out as holes in units of so many bytes. */
   readonly granule: number;
   /** How messages name a path. */

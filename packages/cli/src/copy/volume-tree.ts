@@ -1,6 +1,6 @@
 /** A volume's files as a `Tree`. */
 import { LunfsError } from '@lunfs/device';
-import { type Attributes, MODE, S_IFMT, type Volume, readFile, seekData, seekHole, truncateFile, writeFile } from '@lunfs/ocfs2';
+import { type Attributes, MODE, S_IFMT, type Volume, needReflink, readFile, seekData, seekHole, shareRange, truncateFile, writeFile } from '@lunfs/ocfs2';
 import { VolumeFiles } from '../volume-files.js';
 import type { Entry, Kind, Range, Reader, Tree, Writer } from './tree.js';
 
@@ -52,8 +52,16 @@ export class VolumeTree implements Tree {
       setSize: async (size) => {
         if ((await this.volume.names.attributes(blkno)).size !== size) await truncateFile(ctx, blkno, size);
       },
+      share: async (source) => {
+        const { blkno: from, size } = await this.files.find(source, { follow: true });
+        return shareRange(ctx, { source: from, from: 0, target: blkno, to: 0, length: size });
+      },
       close: async () => undefined,
     };
+  }
+
+  needSharing(): void {
+    needReflink(this.volume.ctx);
   }
 
   async mkdir(path: Uint8Array, mode: number): Promise<void> {

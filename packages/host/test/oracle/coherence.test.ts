@@ -89,6 +89,37 @@ describe.skipIf(lacks('ocfs2-tools', 'fuse', 'fio', 'qemu'))('a file through mou
     expect((await fsp.readFile(at('fast.raw')))[4000]).toBe(99);
   });
 
+  it('a clone is written through NBD while its source is read through the mount; cp shares what it copies within the mount', async () => {
+    const { client: origin } = await exported('origin.raw', 'thin');
+    const content = Buffer.from(Array.from({ length: 1 << 20 }, (_, i) => (i >> 8) + 1));
+    for (let i = 0; i < 4; i++) await origin.write(i << 20, content); // workers map and write in place
+    await control.cloneDisk('/origin.raw', '/clone.raw');
+    const facts = await control.addExport({ path: '/clone.raw' });
+    const client = await connected(facts);
+    expect(await control.diskInfo('/clone.raw')).toMatchObject({ size: SIZE, shared: 4 << 20, written: 4 << 20 });
+    const back = await fsp.open(at('origin.raw'), 'r');
+    const buffer = Buffer.alloc(1 << 20), model = Buffer.from(content);
+    for (let round = 0; round < 30; round++) {
+      const offset = (round * 7919 * 512) % ((1 << 20) - 4096);
+      const data = Buffer.alloc(512 * (1 + (round % 8)), 200 + round);
+      data.copy(model, offset);
+      await client.write(offset, data);
+      if (round % 10 === 5) await origin.write(3 << 20, Buffer.alloc(4096, round));
+      await back.read(buffer, 0, buffer.length, 0);
+      expect(buffer.equals(content), `origin after round ${round}`).toBe(true);
+      expect((await client.read(0, 1 << 20)).equals(model), `clone after round ${round}`).toBe(true);
+    }
+    expect((await client.read(3 << 20, 4096)).equals(content.subarray(0, 4096))).toBe(true);
+    await back.close();
+    await must('cp', ['--sparse=never', '--reflink=auto', at('origin.raw'), at('copied.raw')]);
+    expect((await fsp.readFile(at('copied.raw'))).equals(await fsp.readFile(at('origin.raw')))).toBe(true);
+    expect((await control.diskInfo('/copied.raw')).shared).toBeGreaterThan(3 << 20);
+    for (const [one, name] of [[client, 'clone.raw'], [origin, 'origin.raw']] as const) {
+      await one.close();
+      await control.removeExport(name);
+    }
+  });
+
   it('random writes by both sides, read by both sides, against a model', async () => {
     const random = randomFrom(seed('coherence'));
     const { client } = await exported('both.raw', 'thin');

@@ -19,7 +19,7 @@ export { readFile } from './file-read.js';
 export { type FallocateMode, fallocate, preallocateContiguous, punchHole, zeroRange } from './file-space.js';
 export { flushAllTimes, flushTimes, noteInPlaceWrite, recallMappings, registerGate } from './file-state.js';
 export { cutToSize, truncateFile } from './file-truncate.js';
-export { type ShareRange, shareRange } from './file-share.js';
+export { type ShareRange, needReflink, shareRange } from './file-share.js';
 export { maxFileSize, writeFile } from './file-write.js';
 export type { ReflinkOptions } from './reflink.js';
 export { type MountOptions, type Recovery, Volume } from './mount.js';

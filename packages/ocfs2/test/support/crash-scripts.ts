@@ -9,6 +9,7 @@ const unlink = (path: string): Step => ({ do: 'unlink', path });
 const rmdir = (path: string): Step => ({ do: 'rmdir', path });
 const rename = (path: string, to: string): Step => ({ do: 'rename', path, to });
 const write = (path: string, at: number | 'append', length: number): Step => ({ do: 'write', path, at, length });
+const reflink = (path: string, to: string): Step => ({ do: 'reflink', path, to });
 const truncate = (path: string, size: number): Step => ({ do: 'truncate', path, size });
 const fsync = (path: string): Step => ({ do: 'fsync', path });
 const change = (path: string, what: (Step & { do: 'change' })['change']): Step => ({ do: 'change', path, change: what });
@@ -70,6 +71,28 @@ export const SCRIPTS: readonly NamedScript[] = [
         create('f'), ...times(n, (i) => [write('f', 2 * i * c, 8), ...(i % 40 === 7 ? [i % 80 === 7 ? tick : fsync('f')] : [])]), sync,
         ...times(Math.min(n - 1, 12), (i) => write('f', (2 * i + 1) * c, 5)), tick, truncate('f', n * c), fsync('f'),
         { do: 'punch', path: 'f', at: 3 * c, length: c }, { do: 'reserve', path: 'f', at: 0, length: n * c }, tick, { do: 'release' }, unlink('f'), sync,
+      ];
+    },
+  },
+  {
+    // Clusters shared by two and three, copied on write, left alone and written in place, punched, cut, and freed with their last user.
+    name: 'clones',
+    steps: ({ clusterSize: c }) => [
+      create('a'), write('a', 0, 5 * c + 100), fsync('a'), reflink('a', 'b'), tick, write('b', c + 10, 20), write('a', 2 * c + 500, c), ack, reflink('b', 'd'), fsync('d'),
+      write('a', 0, 300), { do: 'punch', path: 'b', at: 100, length: 3 * c }, tick, truncate('d', 2 * c + 7), write('d', 'append', 900), unlink('a'), write('b', 4 * c, 50), write('b', 4 * c + 60, 50), tick,
+      reflink('d', 'a'), write('d', 5, 2 * c), write('a', 9, c), fsync('a'), { do: 'zero', path: 'a', at: 10, length: c }, reflink('b', 'e'), unlink('b'), write('e', 3 * c, 2 * c), ack, reflink('e', 'a'),
+      { do: 'open', path: 'd', as: 'd' }, unlink('d'), reflink('#d', 'f'), write('#d', 0, 10), tick, { do: 'close', as: 'd' }, write('f', 0, 20), sync, truncate('e', 0), unlink('f'), { do: 'release' }, unlink('e'),
+    ],
+  },
+  {
+    // A refcount tree that outgrows its root (small blocks) and shrinks back.
+    name: 'refcounts',
+    steps: ({ clusterSize: c, blockSize }) => {
+      const n = c > 65536 ? 6 : blockSize <= 1024 ? 64 : 16;
+      return [
+        create('a'), { do: 'reserve', path: 'a', at: 0, length: n * c }, write('a', c, 3000), reflink('a', 'b'), sync,
+        ...times(n / 2, (i) => [{ do: 'punch', path: 'b', at: 2 * i * c, length: c } as const, ...(i % 12 === 5 ? [tick] : [])]), fsync('b'), reflink('b', 'd'), tick,
+        ...times(4, (i) => write('d', (2 * i + 1) * c + 50, 10)), unlink('a'), ack, write('b', c, 2 * c), truncate('d', Math.floor(n / 2) * c), sync, unlink('b'), tick, { do: 'release' }, unlink('d'), sync,
       ];
     },
   },
@@ -149,7 +172,7 @@ export function randomSteps(random: Random, count: number, { reach, clusterSize:
   const length = () => 1 + random.pick([random.int(300), random.int(3 * Math.min(c, 65536)), c - 1, 511]);
   const kinds: readonly [number, () => Step][] = [
     [8, () => create(file())], [1, () => ({ do: 'mknod', path: file(), rdev: random.int(1 << 20) })], [3, () => mkdir(directory())], [1, () => ({ do: 'symlink', path: file(), target: 't/'.repeat(1 + random.int(random.chance(0.3) ? 1990 : 20)) })],
-    [2, () => ({ do: 'link', path: data(), to: file() })], [4, () => unlink(any())], [1, () => rmdir(any())],
+    [2, () => ({ do: 'link', path: data(), to: file() })], [2, () => reflink(data(), file())], [4, () => unlink(any())], [1, () => rmdir(any())],
     [5, () => ({ do: 'rename', path: any(), to: any(), noReplace: random.chance(0.2) })],
     [12, () => write(data(), random.chance(0.3) ? 'append' : at(), length())], [4, () => truncate(data(), at())],
     [5, () => ({ do: random.pick(['reserve', 'punch', 'zero'] as const), path: data(), at: at(), length: length(), keep: random.chance(0.4) })],

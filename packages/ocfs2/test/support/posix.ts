@@ -15,6 +15,8 @@ export type Step =
   | { readonly do: 'symlink'; readonly path: string; readonly target: string }
   | { readonly do: 'mknod'; readonly path: string; readonly rdev: number }
   | { readonly do: 'link'; readonly path: string; readonly to: string }
+  /** Volumes without the feature refcount do nothing. */
+  | { readonly do: 'reflink'; readonly path: string; readonly to: string }
   /** chmod, chown, utimes. */
   | { readonly do: 'change'; readonly path: string; readonly change: Pick<AttributeChange, 'mode' | 'uid' | 'gid'> & { readonly atime?: { readonly sec: number; readonly nsec: number } } }
   | { readonly do: 'rename'; readonly path: string; readonly to: string; readonly noReplace?: boolean }
@@ -171,6 +173,18 @@ export class Posix {
         const node = this.#find(step.path), place = this.#place(step.to);
         if (node === undefined || place === undefined || node.isDirectory) return;
         return this.#both(async () => names.forget((await names.link(node.blkno, place[0].blkno, bytes(place[1]))).blkno), () => (node.links === 0 ? 'ENOENT' : model.link(node, ...place)));
+      }
+      case 'reflink': {
+        const node = this.#find(step.path), place = this.#place(step.to), clone = new Node('file');
+        if (node?.kind !== 'file' || place === undefined || !ctx.geo.refcount) return;
+        return this.#both(async () => {
+          clone.blkno = (await names.reflink(node.blkno, place[0].blkno, bytes(place[1]), { uid: FILE.uid, gid: FILE.gid })).blkno;
+          await names.forget(clone.blkno);
+        }, () => {
+          clone.content = node.content;
+          clone.attributes = { ...clone.attributes, mode: node.attributes.mode };
+          return model.add(...place, clone);
+        });
       }
       case 'change': {
         const node = this.#find(step.path);

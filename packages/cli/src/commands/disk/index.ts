@@ -1,5 +1,6 @@
 /** `lunfs disk`: virtual machine disks, which are files of a volume. */
 import type { Command } from 'commander';
+import { clone } from './clone.js';
 import { create } from './create.js';
 import { exportDisk } from './export.js';
 import { info } from './info.js';
@@ -11,8 +12,8 @@ import { unexport } from './unexport.js';
 export function disk(program: Command): void {
   const group = program
     .command('disk')
-    .summary('virtual machine disks: create, ls, info, resize, rm, export, unexport')
+    .summary('virtual machine disks: create, clone, ls, info, resize, rm, export, unexport')
     .description('Virtual machine disks: files of a volume, by convention named NAME.raw. All of it also works while the volume is mounted or exported on this host.')
     .helpCommand(false);
-  for (const define of [create, ls, info, resize, rm, exportDisk, unexport]) define(group);
+  for (const define of [create, clone, ls, info, resize, rm, exportDisk, unexport]) define(group);
 }
