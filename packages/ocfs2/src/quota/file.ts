@@ -4,6 +4,7 @@
  * further. (Linux 6.1 fs/ocfs2/quota_global.c:ocfs2_quota_read, ocfs2_quota_write.)
  */
 import { type Block, badField } from '../format/block.js';
+import { DYN, FL } from '../format/constants.js';
 import { QUOTA_BLOCK } from '../format/quota.js';
 import type { FsContext, InodeRef } from '../context.js';
 import { dinodeTree, lookup } from '../extents/index.js';
@@ -11,11 +12,16 @@ import { EX, type LockLevel } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
 import { allocate } from '../volume/file-write.js';
 
+/** Inodes without an extent list. */
+const NO_LIST = FL.CHAIN | FL.LOCAL_ALLOC | FL.DEALLOC | FL.SUPER_BLOCK;
+
 export class QuotaFile {
   #ref: InodeRef;
 
   constructor(private readonly op: Op, private readonly ctx: FsContext, readonly ino: number, level: LockLevel) {
     this.#ref = ctx.inode(op, ino, level);
+    const { flags, dynFeatures } = this.#ref.di;
+    if (flags & NO_LIST || dynFeatures & DYN.INLINE_DATA) throw badField(this.#ref.block, 'dinode', 'i_flags', flags, 'is of no quota file, or its data lies in the dinode');
   }
 
   /** Blocks in use. */

@@ -59,8 +59,9 @@ interface Kind {
 const IDS_PER_OP = 16;
 /** Ids one operation lists. */
 const IDS_PER_LIST = 256;
-/** Shortest time between two syncs, whatever the volume says. */
+/** Shortest and longest time between two syncs, whatever the volume says. */
 const LEAST_SYNC_MS = 1000;
+const MOST_SYNC_MS = 3_600_000;
 
 export class Quota {
   readonly #kinds = new Map<QuotaType, Kind>();
@@ -231,7 +232,7 @@ export class Quota {
   }
 
   #schedule(timers: Timers): void {
-    const intervals = [...this.#kinds.values()].map(({ syncMs }) => Math.max(LEAST_SYNC_MS, syncMs));
+    const intervals = [...this.#kinds.values()].map(({ syncMs }) => Math.min(MOST_SYNC_MS, Math.max(LEAST_SYNC_MS, syncMs)));
     this.#cancelTimer = timers.after(Math.min(...intervals), () => {
       // A failure is not lost: the engine has told, and the entries keep what was not synced.
       void this.sync().catch(() => undefined).then(() => {

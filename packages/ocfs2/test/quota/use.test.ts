@@ -1,5 +1,5 @@
 /** What users and groups use stays true through everything that changes it, in the local and in the global files. */
-import { type MemoryDevice, Random } from '@lunfs/device';
+import { type MemoryDevice, Random, UsageError } from '@lunfs/device';
 import { describe, expect, test } from 'vitest';
 import { MODE } from '../../src/format/index.js';
 import { type Volume, fallocate, truncateFile, writeFile } from '../../src/volume/index.js';
@@ -18,7 +18,7 @@ async function live(volume: Volume, random: Random, steps: number, round: number
   const files: { dir: number; name: string; ino: number }[] = [];
   const owner = () => random.pick([0, 1, 1000, 1001, 70_000, 4_000_000_000]);
   let serial = 1000 * round;
-  for (let step = 0; step < steps; step++) {
+  const step = async (): Promise<void> => {
     const file = files.length > 0 ? random.pick(files) : undefined;
     const dice = random.int(20);
     if (dice < 6 || file === undefined) {
@@ -36,10 +36,23 @@ async function live(volume: Volume, random: Random, steps: number, round: number
     else if (dice < 15) await names.change(random.chance(0.3) ? random.pick(directories.slice(1).concat(file.ino)) : file.ino, { uid: owner(), gid: random.chance(0.5) ? owner() : undefined });
     else if (dice < 16) await names.forget((await names.create(random.pick(directories), name(`s${serial++}`), { mode: MODE.LNK | 0o777, uid: owner(), gid: owner(), target: name('t/'.repeat(random.int(1000) + 1)) })).blkno);
     else if (dice < 17) await volume.quota!.sync();
+    else if (dice < 18) {
+      // Shared clusters count for everyone who has them; writing to them changes nothing.
+      const dir = random.pick(directories), text = `r${serial++}`;
+      const { blkno } = await names.reflink(file.ino, dir, name(text), { uid: owner(), gid: owner() });
+      files.push({ dir, name: text, ino: blkno });
+      await writeFile(ctx, blkno, 0, new Uint8Array(random.int(geo.clusterSize)).fill(9));
+    }
     else {
       await names.unlink(file.dir, name(file.name));
       files.splice(files.indexOf(file), 1);
     }
+  };
+  for (let i = 0; i < steps; i++) {
+    await step().catch((error: unknown) => {
+      // What did not fit is not counted either.
+      if (!(error instanceof UsageError) || error.errno !== 'ENOSPC') throw error;
+    });
   }
 }
 
