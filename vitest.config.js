@@ -17,11 +17,12 @@ export default defineConfig({
     // Vitest leaves one core idle, which is half of two.
     maxWorkers: os.availableParallelism(),
     projects: [
-      { test: { ...common, name: 'local', include: ['packages/*/test/**/*.test.ts', 'test/**/*.test.ts'] } },
+      { test: { ...common, name: 'local', include: ['packages/*/test/**/*.test.ts', 'test/**/*.test.ts'], exclude: ['packages/ocfs2/**'] } },
+      { test: { ...common, name: 'engine', include: ['packages/ocfs2/test/**/*.test.ts'], setupFiles: ['packages/ocfs2/test/support/debug.ts'] } },
       {
         test: {
           ...common, name: 'hostile', include: ['packages/ocfs2/test/**/*.test.ts'], exclude: ownLocks, testTimeout: 300_000,
-          env: { LUNFS_LOCKS: 'hostile' }, setupFiles: ['packages/ocfs2/test/support/hostile.ts'],
+          env: { LUNFS_LOCKS: 'hostile' }, setupFiles: ['packages/ocfs2/test/support/debug.ts', 'packages/ocfs2/test/support/hostile.ts'],
         },
       },
     ],

@@ -53,7 +53,7 @@ test('a kernel node recovers what a power failure left of our volumes', { timeou
   };
   // A volume of a cluster carries our mark until we recover it: a node refuses it, so there is nothing to compare.
   for (const [i, spec] of CRASH_VOLUMES.filter(({ mkfs }) => mkfs.mount === 'local').entries()) {
-    const geometry = { blockSize: spec.mkfs.blockSize!, clusterSize: spec.mkfs.clusterSize! };
+    const geometry = { size: spec.size, blockSize: spec.mkfs.blockSize!, clusterSize: spec.mkfs.clusterSize! };
     const script = SCRIPTS[(start + i) % SCRIPTS.length];
     await add(`${spec.name} ${script.name}`, [await record(spec, script.steps(geometry), start)], true);
     const steps = [...playground(), ...randomSteps(random.fork(), 130, { reach: 6 * geometry.clusterSize, clusterSize: geometry.clusterSize })];

@@ -2,6 +2,7 @@
 import { InternalError } from '@lunfs/device';
 import type { Geometry } from '../format/geometry.js';
 import type { BlockCache, CacheEntry } from './block-cache.js';
+import type { RankedLock } from './lock-order.js';
 import { LockSession, type LockTable } from './lock-session.js';
 import { Need } from './need.js';
 import { Op, type Timestamp } from './op.js';
@@ -72,9 +73,10 @@ export class Engine {
   /**
    * Run an operation that may change the volume; resolves once it has applied (in memory: see `log.commit` for durability).
    * `locks`: where its locks come from, for operations of a lock's downgrade (LockManagerOptions.onDowngrade).
+   * `around`: locks the caller holds beside, all of which rank before those of the operation.
    */
-  run<T>(name: string, body: (op: Op) => T, locks: LockTable = this.locks): Promise<T> {
-    return this.#run(name, body, false, locks, same);
+  run<T>(name: string, body: (op: Op) => T, locks: LockTable = this.locks, around: readonly RankedLock[] = []): Promise<T> {
+    return this.#run(name, body, false, locks, same, around);
   }
 
   /** Run an operation that only reads. */
@@ -107,8 +109,8 @@ export class Engine {
     }
   }
 
-  async #run<T, R>(name: string, body: (op: Op) => T, readOnly: boolean, table: LockTable, work: (result: T) => R | Promise<R>): Promise<R> {
-    const locks = new LockSession(table);
+  async #run<T, R>(name: string, body: (op: Op) => T, readOnly: boolean, table: LockTable, work: (result: T) => R | Promise<R>, around?: readonly RankedLock[]): Promise<R> {
+    const locks = new LockSession(table, around);
     try {
       const result = await this.#settle(name, body, readOnly, locks);
       return await work(result);

@@ -4,6 +4,7 @@
  * after it, so that no two nodes, each holding what the other waits for, ever wait in a circle.
  */
 import type { LockLevel } from '../locking/levels.js';
+import { type RankedLock, lockOrder } from './lock-order.js';
 import { type MetaLock, Need } from './need.js';
 
 /** What an operation needs of the lock cache (locking/). */
@@ -36,7 +37,8 @@ export class LockSession {
   #attempt = 0;
   #asked = 0;
 
-  constructor(readonly table: LockTable) {}
+  /** `around`: locks that whoever runs the operation holds until after it. */
+  constructor(readonly table: LockTable, private readonly around: readonly RankedLock[] = []) {}
 
   /** The operation is run (again) from its start. What it does not ask for this time it does not wait for. */
   begin(): void {
@@ -75,6 +77,7 @@ export class LockSession {
     for (const want of inOrder.slice(Math.max(0, first))) this.#drop(want);
     for (const want of inOrder) {
       if (want.held >= want.level) continue;
+      lockOrder.watch?.(want, [...this.around, ...inOrder.filter((other) => other.held > 0)]);
       await this.table.hold(want.name, want.level);
       this.#take(want);
     }

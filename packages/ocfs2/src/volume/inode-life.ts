@@ -15,7 +15,7 @@ import { dirShrinkIndex } from '../dir/index.js';
 import { dinodeTree, lookup, treeEnd } from '../extents/index.js';
 import { EX, PR, RANK, lockName } from '../locking/levels.js';
 import { hasRefTree, leaveRefTree } from '../refcount/index.js';
-import type { Op } from '../txn/index.js';
+import type { Op, RankedLock } from '../txn/index.js';
 import { isFastSymlink, knownInode, linkCount } from './attributes.js';
 import { unmapPiece } from './file-cow.js';
 import { foldLateTimes } from './file-state.js';
@@ -104,21 +104,34 @@ function isOrphaned(inode: InodeRef | undefined): inode is InodeRef {
  * or waits for the recovery of a direct write. Returns whether it is gone.
  */
 export async function wipeInode(ctx: FsContext, blkno: number, table?: InodeTable): Promise<boolean> {
-  const lock = openLock(ctx, blkno);
-  // Another node has it in core: that one will wipe it.
-  if (lock !== undefined && !(await ctx.engine.locks.tryLock(lock, EX))) return false;
+  const open = openLock(ctx, blkno);
+  if (open === undefined) return wipeAll(ctx, blkno, table, []);
+  const { locks } = ctx.engine;
+  // Before the open lock: a node that exports the volume by NFS holds it while it waits for one (Linux 6.1 fs/ocfs2/export.c:ocfs2_get_dentry).
+  const nfsSync = lockName('Y', 0, 0);
+  await locks.hold(nfsSync, PR);
   try {
-    while (true) {
-      const state = await ctx.engine.run('wipe', (op) => (table?.has(blkno) ? 'kept' : wipeStep(op, ctx, blkno)));
-      if (state !== 'more') return state === 'gone';
+    // Another node has it in core: that one will wipe it.
+    if (!(await locks.tryLock(open, EX))) return false;
+    try {
+      return await wipeAll(ctx, blkno, table, [{ name: nfsSync, rank: RANK.nfsSync }, { name: open, rank: RANK.open }]);
+    } finally {
+      locks.drop(open, EX);
     }
   } finally {
-    if (lock !== undefined) ctx.engine.locks.drop(lock, EX);
+    locks.drop(nfsSync, PR);
+  }
+}
+
+async function wipeAll(ctx: FsContext, blkno: number, table: InodeTable | undefined, around: readonly RankedLock[]): Promise<boolean> {
+  const { engine } = ctx;
+  while (true) {
+    const state = await engine.run('wipe', (op) => (table?.has(blkno) ? 'kept' : wipeStep(op, ctx, blkno)), engine.locks, around);
+    if (state !== 'more') return state === 'gone';
   }
 }
 
 function wipeStep(op: Op, ctx: FsContext, blkno: number): 'kept' | 'more' | 'gone' {
-  if (!ctx.geo.local) op.lock(lockName('Y', 0, 0), PR, RANK.nfsSync);
   const look = knownInode(op, ctx, blkno, EX);
   if (look === undefined) return 'gone';
   if (!isOrphaned(look) || look.di.flags & (FL.SYSTEM | FL.DIO_ORPHANED)) return 'kept';

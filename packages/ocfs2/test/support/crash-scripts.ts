@@ -17,7 +17,7 @@ const times = (n: number, step: (i: number) => Step | Step[]): Step[] => Array.f
 
 export interface NamedScript {
   readonly name: string;
-  readonly steps: (geometry: { readonly blockSize: number; readonly clusterSize: number }) => Step[];
+  readonly steps: (volume: { readonly blockSize: number; readonly clusterSize: number; readonly size: number }) => Step[];
 }
 
 export const SCRIPTS: readonly NamedScript[] = [
@@ -122,12 +122,11 @@ export const SCRIPTS: readonly NamedScript[] = [
   {
     // On a full volume: blocks that held names and symlinks hold data next, while their old images may still be in the log.
     name: 'reuse',
-    steps: ({ clusterSize: c }) => [
-      create('fill'), ...[16, 8, 4, 2, 1].flatMap((n) => times(2, () => ({ do: 'reserve', path: 'fill', at: 0, length: n * 256 * c, keep: true }))),
-      ...times(60, (i) => ({ do: 'reserve', path: 'fill', at: (4096 + 64 * i) * c, length: 64 * c, keep: true })), sync,
-      { do: 'punch', path: 'fill', at: 0, length: 12 * c }, { do: 'release' }, sync,
+    steps: ({ clusterSize: c, size }) => [
+      // A group of extent blocks for the indexes to come.
+      mkdir('first'), ...times(20, (i) => create(`first/${i}${'n'.repeat(240)}`)), ...fillUp({ size, mkfs: { clusterSize: c } }, 12),
       ...times(3, (round) => [
-        ...times(5, (i) => ({ do: 'symlink', path: `s${i}`, target: `${round}/`.repeat(1900) })), mkdir('d'), ...times(18, (i) => create(`d/${i}${'n'.repeat(240)}`)), round === 1 ? sync : ack,
+        ...times(5, (i) => ({ do: 'symlink', path: `s${i}`, target: `${round}/`.repeat(2040) })), mkdir('d'), ...times(18, (i) => create(`d/${i}${'n'.repeat(240)}`)), round === 1 ? sync : ack,
         ...times(5, (i) => unlink(`s${i}`)), ...times(18, (i) => unlink(`d/${i}${'n'.repeat(240)}`)), rmdir('d'), tick, { do: 'release' } as const, ack,
         ...times(6, (i) => [create(`f${i}`), write(`f${i}`, 0, 2 * c)]), round === 0 ? fsync('f0') : tick, ...times(6, (i) => unlink(`f${i}`)), { do: 'release' } as const,
       ]), truncate('fill', 10), { do: 'release' },

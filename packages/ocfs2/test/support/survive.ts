@@ -65,7 +65,8 @@ function chosen(length: number, random: Random, points: number | 'all'): Set<num
   return new Set(points === 'all' ? all : random.shuffle(all).slice(0, points));
 }
 
-export const geometryOf = ({ mkfs }: CrashVolume) => ({ blockSize: mkfs.blockSize!, clusterSize: mkfs.clusterSize! });
+/** What a script needs to know of the volume it runs on. */
+export const geometryOf = ({ size, mkfs }: CrashVolume) => ({ size, blockSize: mkfs.blockSize!, clusterSize: mkfs.clusterSize! });
 
 /** Tests of these scripts on every volume: every point on the first volume if `small`, else a sample of points. */
 export function crashScripts(names: readonly string[], { small = false } = {}): void {

@@ -102,7 +102,7 @@ const SMALL = SCRIPTS.filter(({ name }) => ['files', 'names', 'space'].includes(
 
 describe.each(CRASH_VOLUMES.filter((_, i) => [0, 1, 4].includes(i)).map((spec) => [spec.name, spec] as const))('%s', { timeout: 3_600_000 }, (_, spec) => {
   test.each(SMALL.map(({ name, steps }) => [name, steps] as const))('one request of %s fails', async (_name, steps) => {
-    const script = steps({ blockSize: spec.mkfs.blockSize!, clusterSize: spec.mkfs.clusterSize! });
+    const script = steps({ size: spec.size, blockSize: spec.mkfs.blockSize!, clusterSize: spec.mkfs.clusterSize! });
     const { states } = await record(spec, script, SEED);
     const counts = await countRequests(spec, script);
     const random = new Random(SEED);
