@@ -15,12 +15,16 @@ const S_IFMT: Readonly<Record<string, number>> = { directory: 0o040000, file: 0o
 /** Attributes of every path below a directory, by path and name, as root sees them. */
 async function attributes(root: string): Promise<Map<string, Map<string, Buffer>>> {
   const text = await must('python3', ['-c', `
-import base64, json, os, sys
+import base64, errno, json, os, sys
 out = {}
 def look(p):
     # Symlinks have none that Linux lists in the manifest; a loop's target cannot be followed.
     if os.path.islink(p): return
-    names = os.listxattr(p)
+    try: names = os.listxattr(p)
+    except OSError as e:
+        # A volume without the feature.
+        if e.errno != errno.EOPNOTSUPP: raise
+        names = []
     if names: out[base64.b64encode(os.fsencode(os.path.relpath(p, sys.argv[1]))).decode()] = {base64.b64encode(os.fsencode(n)).decode(): base64.b64encode(os.getxattr(p, n)).decode() for n in names}
 look(sys.argv[1])
 for d, ds, fs in os.walk(sys.argv[1]):
