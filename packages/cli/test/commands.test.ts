@@ -301,7 +301,7 @@ it('copies data without a difference in either direction, holes as holes', async
 });
 
 describe('quota', () => {
-  it('is reported and set on a volume that nobody has mounted', async () => {
+  it('is reported and set on a volume that nobody has mounted', { timeout: 180_000 }, async () => {
     await cli.volume('quota.img', 60 * MIB, '--fs-features=usrquota');
     await cli.must('quota', 'set', 'quota.img', '-u', 'root', '--block-soft', '1G', '--inode-hard', '1000000');
     expect(await cli.must('quota', 'grace', 'quota.img', '--block', '3d', '--sync', '5000')).toBe('users: 72 h 00 min for space, 168 h 00 min for inodes, told every 5000 ms\n');

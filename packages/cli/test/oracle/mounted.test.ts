@@ -69,7 +69,7 @@ it('mounts read-only, and refuses what is no mount point', async () => {
   expect(await cli.run(['mount', 'lun.img', 'nowhere'])).toMatchObject({ code: 32, stderr: expect.stringContaining('make the directory first') as unknown });
 });
 
-it('keeps quota: limits set beside the mount stop a user of it, who sees EDQUOT', async () => {
+it('keeps quota: limits set beside the mount stop a user of it, who sees EDQUOT', { timeout: 180_000 }, async () => {
   await cli.volume('quota.img', 100 * MIB, '--fs-features=usrquota,grpquota');
   const at = inside('limited');
   fs.mkdirSync(at);

@@ -50,7 +50,7 @@ async function file(volume: Volume, uid = 1000, gid = 100): Promise<number> {
   return blkno;
 }
 
-describe('limits', { timeout: 60_000 }, () => {
+describe('limits', { timeout: 180_000 }, () => {
   test('a hard limit of space stops the write that would pass it, and leaves no trace', () => withUser(async (volume, as) => {
     const { ctx, quota } = volume;
     await quota!.setLimits('user', 1000, { spaceHard: 4 * C });
