@@ -8,7 +8,7 @@ import { Unsuccessful, backupSuperOption, examples } from '../command.js';
 import { Copier, measure } from '../copy/copy.js';
 import { HostTree } from '../copy/host-tree.js';
 import { fromStdin, toStdout } from '../copy/streams.js';
-import type { Tree } from '../copy/tree.js';
+import type { Preserved, Tree } from '../copy/tree.js';
 import { VolumeTree } from '../copy/volume-tree.js';
 import { describe, note } from '../output.js';
 import { Progress } from '../progress.js';
@@ -19,7 +19,9 @@ import { type SuperChoice, withReader, withWriter } from '../volume-access.js';
 
 interface Options extends SuperChoice {
   recursive?: boolean;
-  preserve?: boolean;
+  p?: boolean;
+  preserve?: boolean | string;
+  archive?: boolean;
   clobber: boolean;
   offline?: boolean;
   quiet?: boolean;
@@ -38,24 +40,41 @@ export function cp(program: Command): void {
   program
     .command('cp')
     .summary('copy files into, out of and between volumes')
-    .description('Copy files into, out of and between volumes. Within one volume a copy shares the space of its source until one of both changes; else holes stay holes, and zeros become them. Extended attributes and ACLs are not copied.')
+    .description('Copy files into, out of and between volumes. Within one volume a copy shares the space of its source until one of both changes; else holes stay holes, and zeros become them.')
     .argument('<paths...>', 'sources, then the target: DEVICE:/path, a path on this host, or - for stdin and stdout')
     .option('-r, --recursive', 'directories with all that is in them')
-    .option('-p, --preserve', 'keep mode, owner and times')
+    .option('-p', 'the same as --preserve=mode,ownership,timestamps')
+    .option('--preserve [list]', 'what to keep: mode, ownership, timestamps, xattr (extended attributes with ACLs), all; without a list as -p')
+    .option('-a, --archive', 'the same as -r --preserve=all')
     .option('-n, --no-clobber', 'leave files that exist as they are')
     .addOption(new Option('--reflink <when>', 'share the space of files within one volume: where possible, or fail (alone: this), or copy').choices(['auto', 'always', 'never']).default('auto'))
     .option('--offline', 'write to a volume of a cluster that nobody has mounted')
     .option('-q, --quiet', 'no progress')
     .option('-v, --verbose', 'say what was copied')
     .addOption(backupSuperOption())
-    .addHelpText('after', examples('lunfs cp vm1.raw /dev/mapper/lun0:/', 'lunfs cp -rp /dev/mapper/lun0:/images ./rescued', 'lunfs cp lun.img:/vm1.raw - | zstd > vm1.zst', 'zstd -dc vm1.zst | lunfs cp - lun.img:/vm1.raw', 'lunfs cp old.img:/vm1.raw new.img:/', 'lunfs cp --reflink=always /dev/mapper/lun0:/vm1.raw /dev/mapper/lun0:/vm2.raw'))
+    .addHelpText('after', examples('lunfs cp vm1.raw /dev/mapper/lun0:/', 'lunfs cp -rp /dev/mapper/lun0:/images ./rescued', 'lunfs cp -a ./tree lun.img:/', 'lunfs cp lun.img:/vm1.raw - | zstd > vm1.zst', 'zstd -dc vm1.zst | lunfs cp - lun.img:/vm1.raw', 'lunfs cp old.img:/vm1.raw new.img:/', 'lunfs cp --reflink=always /dev/mapper/lun0:/vm1.raw /dev/mapper/lun0:/vm2.raw'))
     .action(async (paths: string[], options: Options) => {
       if (paths.length < 2) throw new UsageError('BAD_ARGUMENTS', 'EINVAL', 'one path is not enough: give what to copy, and where to', {});
       const places = paths.map(parsePlace);
       const target = places.pop()!;
+      if (options.archive) options.recursive = true;
       checkPlaces(places, target);
       await copyAll(places, target, options);
     });
+}
+
+const KEPT = ['mode', 'ownership', 'timestamps', 'xattr'] as const;
+
+/** What -p, --preserve and -a ask for. */
+function preserved({ p, preserve, archive }: Options): Preserved {
+  const words = new Set<string>(archive ? ['all'] : []);
+  if (typeof preserve === 'string') for (const word of preserve.split(',')) words.add(word);
+  if (p || preserve === true) for (const word of KEPT.slice(0, 3)) words.add(word);
+  for (const word of words) {
+    if (word !== 'all' && !KEPT.includes(word as never)) throw new UsageError('BAD_ARGUMENTS', 'EINVAL', `--preserve=${word}: say ${KEPT.join(', ')} or all; "-p" stands for the first three`, {});
+  }
+  const keeps = (word: string): boolean => words.has(word) || words.has('all');
+  return { mode: keeps('mode'), ownership: keeps('ownership'), timestamps: keeps('timestamps'), xattr: keeps('xattr') };
 }
 
 function parsePlace(text: string): Place {
@@ -119,7 +138,7 @@ async function copyBetween(from: Tree, sources: readonly Place[], to: Tree, targ
   let total = 0;
   for (const { path: one } of sources) total += await measure(from, Buffer.from(one), !options.recursive);
   const copier = new Copier(from, to, {
-    recursive: options.recursive ?? false, preserve: options.preserve ?? false, noClobber: !options.clobber, reflink: options.reflink, umask: process.umask(),
+    recursive: options.recursive ?? false, preserve: preserved(options), noClobber: !options.clobber, reflink: options.reflink, umask: process.umask(),
     tell: (file, bytes) => progress.tell(shorten(file), (copied += bytes), total),
     failed: (error) => {
       failures++;

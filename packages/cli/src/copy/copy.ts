@@ -7,11 +7,11 @@ import { LunfsError, UsageError } from '@lunfs/device';
 import { checkInterrupted } from '../interrupt.js';
 import { joinPath } from '../volume-files.js';
 import { copyData } from './data.js';
-import type { Entry, Tree } from './tree.js';
+import type { Entry, Preserved, Tree } from './tree.js';
 
 export interface CopyOptions {
   readonly recursive: boolean;
-  readonly preserve: boolean;
+  readonly preserve: Preserved;
   readonly noClobber: boolean;
   /** Share the space of files within one tree: where it can be, or else fail (`always`). */
   readonly reflink: 'auto' | 'always' | 'never';
@@ -60,7 +60,7 @@ export class Copier {
       if (options.noClobber) return;
       if (entry.kind !== 'file' || existing.kind !== 'file') throw refusal('EXISTS', 'EEXIST', `${to.label(target)} exists and is a ${existing.kind}; remove it first`);
     }
-    const mode = options.preserve ? entry.mode & 0o777 : entry.mode & 0o777 & ~options.umask;
+    const mode = options.preserve.mode ? entry.mode & 0o777 : entry.mode & 0o777 & ~options.umask;
     const first = options.recursive && entry.links > 1 ? this.#linked.get(entry.identity) : undefined;
     if (first !== undefined && existing === undefined) {
       await to.link(target, first);
@@ -71,14 +71,14 @@ export class Copier {
     else if (entry.kind === 'symlink') await to.symlink(target, await this.from.readlink(source));
     else await to.special(target, entry, mode);
     if (entry.kind !== 'file') counts.others++;
-    if (options.preserve) await to.preserve(target, entry);
+    await this.#preserve(source, entry, target);
     if (entry.links > 1) this.#linked.set(entry.identity, target);
   }
 
   async #directory(source: Uint8Array, entry: Entry, target: Uint8Array, existing: Entry | undefined): Promise<void> {
     const { from, to, options, counts } = this;
     if (existing !== undefined && existing.kind !== 'directory') throw refusal('EXISTS', 'EEXIST', `${to.label(target)} exists and is a ${existing.kind}; ${from.label(source)} is a directory`);
-    const mode = options.preserve ? entry.mode & 0o777 : entry.mode & 0o777 & ~options.umask;
+    const mode = options.preserve.mode ? entry.mode & 0o777 : entry.mode & 0o777 & ~options.umask;
     // Ours to fill meanwhile.
     if (existing === undefined) await to.mkdir(target, mode | 0o700);
     counts.directories++;
@@ -92,8 +92,15 @@ export class Copier {
         options.failed(error);
       }
     }
-    if (options.preserve) await to.preserve(target, entry);
-    else if (existing === undefined && (mode & 0o700) !== 0o700) await to.chmod(target, mode);
+    await this.#preserve(source, entry, target);
+    if (!options.preserve.mode && existing === undefined && (mode & 0o700) !== 0o700) await to.chmod(target, mode);
+  }
+
+  /** Attributes come last: a change of owner takes some of them away, and an ACL says the same mode. */
+  async #preserve(source: Uint8Array, entry: Entry, target: Uint8Array): Promise<void> {
+    const { from, to, options: { preserve } } = this;
+    if (preserve.mode || preserve.ownership || preserve.timestamps) await to.preserve(target, entry, preserve);
+    if (preserve.xattr) await to.setXattrs(target, await from.xattrs(source));
   }
 
   async #file(source: Uint8Array, target: Uint8Array, mode: number): Promise<void> {

@@ -4,7 +4,8 @@ import type { BigIntStats } from 'node:fs';
 import * as fs from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { UsageError } from '@lunfs/device';
-import type { Entry, Kind, Reader, Time, Tree, Writer } from './tree.js';
+import { readXattrs, writeXattrs } from './host-xattrs.js';
+import type { Entry, Kind, Preserved, Reader, Time, Tree, Writer, Xattr } from './tree.js';
 
 const run = promisify(execFile);
 const GRANULE = 4096;
@@ -90,18 +91,26 @@ export class HostTree implements Tree {
     return fs.chmod(Buffer.from(path), mode);
   }
 
-  async preserve(path: Uint8Array, entry: Entry): Promise<void> {
+  async preserve(path: Uint8Array, entry: Entry, what: Preserved): Promise<void> {
     const at = Buffer.from(path);
     let { mode } = entry;
     try {
-      await fs.lchown(at, entry.uid, entry.gid);
+      if (what.ownership) await fs.lchown(at, entry.uid, entry.gid);
     } catch (error) {
       // As cp -p: who may not give files away keeps them, without the bits that would then mean something else.
       if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error;
       mode &= 0o777;
     }
-    if (entry.kind !== 'symlink') await fs.chmod(at, mode);
-    await fs.lutimes(at, seconds(entry.atime), seconds(entry.mtime));
+    if (what.mode && entry.kind !== 'symlink') await fs.chmod(at, mode);
+    if (what.timestamps) await fs.lutimes(at, seconds(entry.atime), seconds(entry.mtime));
+  }
+
+  xattrs(path: Uint8Array): Promise<Xattr[]> {
+    return readXattrs(path);
+  }
+
+  setXattrs(path: Uint8Array, xattrs: readonly Xattr[]): Promise<void> {
+    return writeXattrs(path, xattrs);
   }
 }
 

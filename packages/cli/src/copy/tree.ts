@@ -24,6 +24,21 @@ export interface Entry {
   readonly mtime: Time;
 }
 
+/** What a copy keeps of its source. */
+export interface Preserved {
+  readonly mode: boolean;
+  readonly ownership: boolean;
+  readonly timestamps: boolean;
+  /** Extended attributes, ACLs among them. */
+  readonly xattr: boolean;
+}
+
+/** An extended attribute: its full name, and its value as getxattr(2) gives it. */
+export interface Xattr {
+  readonly name: Uint8Array;
+  readonly value: Uint8Array;
+}
+
 export interface Range {
   readonly offset: number;
   readonly length: number;
@@ -65,6 +80,9 @@ export interface Tree {
   /** A FIFO, socket or device file like `entry`. */
   special(path: Uint8Array, entry: Entry, mode: number): Promise<void>;
   chmod(path: Uint8Array, mode: number): Promise<void>;
-  /** Owner, mode and times as in `entry`; times of a symlink where the tree can. */
-  preserve(path: Uint8Array, entry: Entry): Promise<void>;
+  /** Owner, mode and times as in `entry`, what is asked for of them; times of a symlink where the tree can. */
+  preserve(path: Uint8Array, entry: Entry, what: Preserved): Promise<void>;
+  /** Extended attributes of a file, or of the symlink itself. */
+  xattrs(path: Uint8Array): Promise<Xattr[]>;
+  setXattrs(path: Uint8Array, xattrs: readonly Xattr[]): Promise<void>;
 }

@@ -2,7 +2,7 @@
 import { LunfsError } from '@lunfs/device';
 import { type Attributes, MODE, S_IFMT, type Volume, needReflink, readFile, seekData, seekHole, shareRange, truncateFile, writeFile } from '@lunfs/ocfs2';
 import { VolumeFiles } from '../volume-files.js';
-import type { Entry, Kind, Range, Reader, Tree, Writer } from './tree.js';
+import type { Entry, Kind, Preserved, Range, Reader, Tree, Writer, Xattr } from './tree.js';
 
 const KINDS = new Map<number, Kind>([
   [MODE.REG, 'file'], [MODE.DIR, 'directory'], [MODE.LNK, 'symlink'], [MODE.FIFO, 'fifo'], [MODE.SOCK, 'socket'], [MODE.BLK, 'block'], [MODE.CHR, 'char'],
@@ -87,10 +87,22 @@ export class VolumeTree implements Tree {
     await this.volume.names.change((await this.files.find(path, { follow: false })).blkno, { mode });
   }
 
-  async preserve(path: Uint8Array, entry: Entry): Promise<void> {
+  async preserve(path: Uint8Array, entry: Entry, what: Preserved): Promise<void> {
     const found = await this.files.find(path, { follow: false });
-    const owner = found.uid === entry.uid && found.gid === entry.gid ? {} : { uid: entry.uid, gid: entry.gid };
-    await this.volume.names.change(found.blkno, { ...owner, mode: entry.mode, atime: entry.atime, mtime: entry.mtime });
+    const owner = !what.ownership || (found.uid === entry.uid && found.gid === entry.gid) ? {} : { uid: entry.uid, gid: entry.gid };
+    const times = what.timestamps ? { atime: entry.atime, mtime: entry.mtime } : {};
+    await this.volume.names.change(found.blkno, { ...owner, ...times, ...(what.mode ? { mode: entry.mode } : {}) });
+  }
+
+  async xattrs(path: Uint8Array): Promise<Xattr[]> {
+    const { names } = this.volume;
+    const { blkno } = await this.files.find(path, { follow: false });
+    return Promise.all((await names.listXattr(blkno)).map(async (name) => ({ name, value: await names.getXattr(blkno, name) })));
+  }
+
+  async setXattrs(path: Uint8Array, xattrs: readonly Xattr[]): Promise<void> {
+    const { blkno } = await this.files.find(path, { follow: false });
+    for (const { name, value } of xattrs) await this.volume.names.setXattr(blkno, name, value);
   }
 
   async #make(path: Uint8Array, mode: number, more: { target?: Uint8Array; rdev?: number } = {}): Promise<Attributes> {
