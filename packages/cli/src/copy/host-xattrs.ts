@@ -23,7 +23,7 @@ export async function readXattrs(path: Uint8Array): Promise<Xattr[]> {
   for (const line of stdout.split('\n')) {
     if (line === '' || line.startsWith('#')) continue;
     const at = line.lastIndexOf('=');
-    out.push(at < 0 ? { name: unescape(line), value: Buffer.alloc(0) } : { name: unescape(line.slice(0, at)), value: Buffer.from(line.slice(at + 1).replace(/^0x/, ''), 'hex') });
+    out.push(at < 0 ? { name: fromOctal(line), value: Buffer.alloc(0) } : { name: fromOctal(line.slice(0, at)), value: Buffer.from(line.slice(at + 1).replace(/^0x/, ''), 'hex') });
   }
   return out;
 }
@@ -32,14 +32,14 @@ export async function readXattrs(path: Uint8Array): Promise<Xattr[]> {
 export async function writeXattrs(path: Uint8Array, xattrs: readonly Xattr[]): Promise<void> {
   if (xattrs.length === 0) return;
   const text = Buffer.from(path).toString();
-  const lines = xattrs.map(({ name, value }) => `${escape(name)}=0x${Buffer.from(value).toString('hex')}\n`);
+  const lines = xattrs.map(({ name, value }) => `${toOctal(name)}=0x${Buffer.from(value).toString('hex')}\n`);
   const child = spawn('setfattr', ['-h', '--restore=-'], { stdio: ['pipe', 'ignore', 'pipe'] });
   let said = '';
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
     said += chunk;
   });
   child.stdin.on('error', () => undefined); // its exit tells
-  child.stdin.end(`# file: ${escape(path)}\n${lines.join('')}`);
+  child.stdin.end(`# file: ${toOctal(path)}\n${lines.join('')}`);
   try {
     const [code] = (await once(child, 'close')) as [number | null];
     if (code !== 0) throw new IoError('XATTR_NOT_SET', `${text}: ${said.trim() || `setfattr ended with ${code}`}`, { path: text }, undefined, 'EPERM');
@@ -56,12 +56,12 @@ function failure(program: string, path: string, error: unknown): UsageError {
 }
 
 /** Bytes that would be misread as they are: as \\ooo. */
-function escape(bytes: Uint8Array): string {
+function toOctal(bytes: Uint8Array): string {
   let out = '';
   for (const byte of bytes) out += byte > 0x20 && byte < 0x7f && byte !== 0x5c && byte !== 0x3d ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`;
   return out;
 }
 
-function unescape(text: string): Buffer {
+function fromOctal(text: string): Buffer {
   return Buffer.from(text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))), 'latin1');
 }
