@@ -30,9 +30,10 @@ export interface Cell {
   readonly size: number;
 }
 
-function cell(blockSize: number, clusterSize: number, features: string): Cell {
+function cell(blockSize: number, clusterSize: number, features: string, big = false): Cell {
   const name = `${blockSize}-${clusterSize >> 10}K-${features}`;
-  return { name, blockSize, clusterSize, features, size: Math.max(120 << 20, 700 * clusterSize) };
+  // Sparse images: large populations need as many clusters, and blocks for as many inodes.
+  return { name, blockSize, clusterSize, features, size: big ? 600_000 * clusterSize + 4 * 2 ** 30 : Math.max(120 << 20, 700 * clusterSize) };
 }
 
 const COVERING: readonly Cell[] = [
@@ -46,7 +47,7 @@ export function selectedCells(env: NodeJS.ProcessEnv): { cells: readonly Cell[];
   const chosen = (name: string) => env[`LUNFS_MATRIX_${name}`]?.split(',').filter(Boolean);
   const blocks = chosen('BLOCK'), clusters = chosen('CLUSTER'), features = chosen('FEATURES');
   if (blocks === undefined && clusters === undefined && features === undefined) return { cells: COVERING, big };
-  const all = BLOCK_SIZES.flatMap((b) => CLUSTER_SIZES.flatMap((c) => Object.keys(FEATURES).map((f) => cell(b, c, f))));
+  const all = BLOCK_SIZES.flatMap((b) => CLUSTER_SIZES.flatMap((c) => Object.keys(FEATURES).map((f) => cell(b, c, f, big))));
   const cells = all.filter((one) => (blocks?.includes(String(one.blockSize)) ?? true) && (clusters?.includes(String(one.clusterSize)) ?? true) && (features?.includes(one.features) ?? true));
   if (cells.length === 0) throw new Error(`no cell of the matrix has block size ${blocks?.join(',')}, cluster size ${clusters?.join(',')} and features ${features?.join(',')}`);
   return { cells, big };
