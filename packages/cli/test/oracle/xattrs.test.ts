@@ -2,9 +2,9 @@
 import * as fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { lacks } from '../../../test/support/ocfs2-tools.js';
-import { must } from '../../../test/support/temp.js';
-import { lunfsIn } from './support/cli.js';
+import { lacks } from '../../../../test/support/ocfs2-tools.js';
+import { must } from '../../../../test/support/temp.js';
+import { lunfsIn } from '../support/cli.js';
 
 const MIB = 2 ** 20;
 const cli = lunfsIn('xattrs');
@@ -13,7 +13,7 @@ afterAll(() => cli.end());
 const dump = async (name: string): Promise<string> => (await must('getfattr', ['-R', '-P', '-h', '-d', '-m', '-', '-e', 'hex', '.'], { cwd: path.join(cli.directory, name) }))
   .split('\n\n').map((one) => one.split('\n').sort().join('\n')).sort().join('\n');
 
-describe.skipIf(lacks('attr'))('extended attributes', () => {
+describe.skipIf(lacks('attr', 'root'))('extended attributes', () => {
   it('go with -a and --preserve=xattr, stay behind with -p, and stat shows them', { timeout: 240_000 }, async () => {
     fs.mkdirSync(path.join(cli.directory, 'tree/sub'), { recursive: true });
     fs.writeFileSync(path.join(cli.directory, 'tree/file'), 'text', { mode: 0o640 });
