@@ -103,6 +103,8 @@ async function walkChain(reader: RawReader, findings: Findings, spec: AllocatorS
     if (gd.chain !== c) bad('GROUP_CHAIN', `group ${at} of chain ${c} says it is in chain ${gd.chain}`, at);
     const most = chains.cpg * chains.bpc;
     if (gd.bits > most) bad('GROUP_FREE_BITS', `group ${at} has ${gd.bits} bits, at most ${most} allowed`, at);
+    const room = geo.blockSize - GROUP_BITMAP;
+    if (gd.size !== room && (cluster || !geo.discontigBg || gd.size !== DISCONTIG_BITMAP_SIZE)) bad('GROUP_SIZE', `group ${at} says its bitmap has ${gd.size} bytes, it has ${room}`, at);
     const used = bits.count(block.bytes, GROUP_BITMAP, gd.bits);
     if (gd.freeBits !== gd.bits - used) bad('GROUP_FREE_BITS', `group ${at} counts ${gd.freeBits} free bits, its bitmap has ${gd.bits - used}`, at);
     if (!bits.test(block.bytes, GROUP_BITMAP, 0)) bad('GROUP_FREE_BITS', `group ${at}: the bit of the descriptor itself is free`, at);

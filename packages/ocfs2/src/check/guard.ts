@@ -34,6 +34,15 @@ const FIELD_CODES: Readonly<Record<string, string>> = {
   'group_desc.bg_blkno': 'GROUP_BLKNO', 'group_desc.bg_generation': 'GROUP_GEN', 'group_desc.bg_bits': 'GROUP_FREE_BITS', 'group_desc.bg_size': 'GROUP_FREE_BITS',
   'group_desc.bg_free_bits_count': 'GROUP_FREE_BITS',
   'dir_block_trailer.db_blkno': 'DIR_TRAILER_BLKNO',
+  'dx_root.dr_list.l_count': 'EXTENT_LIST_COUNT', 'dx_root.dr_list.l_next_free_rec': 'EXTENT_LIST_FREE', 'dx_root.dr_list.l_tree_depth': 'EXTENT_LIST_DEPTH',
+  'xattr_block.xt_list.l_count': 'EXTENT_LIST_COUNT', 'xattr_block.xt_list.l_next_free_rec': 'EXTENT_LIST_FREE', 'xattr_block.xt_list.l_tree_depth': 'EXTENT_LIST_DEPTH',
+  'refcount_block.rf_list.l_count': 'EXTENT_LIST_COUNT', 'refcount_block.rf_list.l_next_free_rec': 'EXTENT_LIST_FREE', 'refcount_block.rf_list.l_tree_depth': 'EXTENT_LIST_DEPTH',
+  // Fields of 64 bits that hold no number there can be (block.ts).
+  'dinode.size': 'INODE_SIZE', 'dinode.lastEbBlk': 'EXTENT_LAST_EB', 'dinode.refcountLoc': 'REFCOUNT_LOC_INVALID', 'dinode.suballocLoc': 'INODE_SUBALLOC',
+  'dinode.dxRoot': 'DX_TREE_CORRUPT', 'dinode.blkno': 'INODE_BLKNO', 'extent_block.blkno': 'EB_BLKNO', 'extent_block.suballocLoc': 'EXTENT_ALLOC_FREE',
+  'group_desc.blkno': 'GROUP_BLKNO', 'group_desc.nextGroup': 'CHAIN_LINK_RANGE', 'group_desc.parentDinode': 'GROUP_PARENT', 'dir_block_trailer.blkno': 'DIR_TRAILER_BLKNO',
+  'dir_block_trailer.parentDinode': 'DIR_TRAILER_PARENT_INODE', 'dir_block_trailer.freeNext': 'DX_FREE_LIST', 'dx_root.freeBlk': 'DX_FREE_LIST', 'dx_root.lastEbBlk': 'EXTENT_LAST_EB',
+  'refcount_block.blkno': 'RB_BLKNO', 'refcount_block.parent': 'RB_PARENT', 'refcount_block.suballocLoc': 'EXTENT_ALLOC_FREE',
   'refcount_block.rf_blkno': 'RB_BLKNO', 'refcount_block.rf_fs_generation': 'RB_GEN', 'refcount_block.rl_count': 'REFCOUNT_LIST_COUNT', 'refcount_block.rl_used': 'REFCOUNT_LIST_USED',
   'xattr_header.xh_count': 'XATTR_COUNT_INVALID', 'xattr_entry.xe_name_offset': 'XATTR_NAME_OFFSET_INVALID', 'xattr_header.xh_num_buckets': 'XATTR_BUCKET_COUNT_INVALID',
 };

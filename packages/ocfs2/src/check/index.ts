@@ -5,7 +5,8 @@
 import type { BlockDevice } from '@lunfs/device';
 import { Block } from '../format/block.js';
 import { INCOMPAT, INVALID_SLOT, SUPER_BLOCK_BLKNO } from '../format/constants.js';
-import { type Geometry, backupBlocks, blockToCluster, groupFirstCluster, hasBackups, parseSuperBlock } from '../format/geometry.js';
+import { uuidHash } from '../format/dirhash.js';
+import { type Geometry, backupBlocks, blockToCluster, groupFirstCluster, hasBackups, parseSuperBlock, unknownRoCompat } from '../format/geometry.js';
 import { bits } from '../format/lists.js';
 import { Dinode, GROUP_BITMAP } from '../format/structs.js';
 import { RawReader } from '../inspect/raw-reader.js';
@@ -59,6 +60,8 @@ export async function checkVolume(device: BlockDevice, options: { progress?: (p:
   const tell = teller(options.progress ?? (() => undefined));
 
   if (geo.incompat & (INCOMPAT.TUNEFS_INPROG | INCOMPAT.RESIZE_INPROG)) findings.add('recovery', 'FEATURE_INPROG', 'the superblock says that an offline change of the volume was interrupted or is under way');
+  if (unknownRoCompat(geo) !== 0) findings.error('FEATURES_UNKNOWN', `the superblock has read-only compatible features 0x${unknownRoCompat(geo).toString(16)} that are not known`, SUPER_BLOCK_BLKNO);
+  if (geo.xattr && geo.uuidHash !== uuidHash(geo.uuid)) findings.error('SUPERBLOCK_UUID_HASH', `the superblock says the UUID hashes to ${geo.uuidHash}, it does to ${uuidHash(geo.uuid)}`, SUPER_BLOCK_BLKNO);
   const allocators = await checkAllocators(reader, findings, usage, sys, tell('allocators', Math.ceil(geo.totalClusters / geo.clustersPerGroup)));
   const inodeSlots = [{ slot: INVALID_SLOT, groups: allocators.globalInode }, ...allocators.inode.map((groups, slot) => ({ slot, groups }))];
   const inodes = new InodeTable(inodeSlots.flatMap((s) => s.groups));

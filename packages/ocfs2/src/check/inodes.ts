@@ -179,11 +179,19 @@ function checkSymlink(c: Checker, block: Block, who: string): void {
   else if (target.indexOf(0) !== di.size) c.findings.error('LINK_SIZE', `${who}: the target is ${target.indexOf(0)} bytes, i_size says ${di.size}`, block.blkno);
 }
 
+/** What is all in its dinode has neither size nor clusters. */
+function checkNoData({ findings }: Checker, block: Block, who: string): void {
+  const { size, clusters } = Dinode.at(block);
+  if (size !== 0) findings.error('INODE_SIZE', `${who} has no data but ${size} bytes`, block.blkno);
+  if (clusters !== 0) findings.error('INODE_CLUSTERS', `${who} has no data but ${clusters} clusters`, block.blkno);
+}
+
 function checkLocalAlloc(c: Checker, block: Block, who: string): undefined {
   const { findings, geo, usage } = c;
   const id1 = BitmapId1.at(block), la = LocalAlloc.at(block);
   const window = id1.total;
-  if (la.size > geo.blockSize - LOCAL_ALLOC_BITMAP) return void findings.error('LALLOC_SIZE', `${who} has a bitmap of ${la.size} bytes`, block.blkno);
+  checkNoData(c, block, who);
+  if (la.size === 0 || la.size > geo.blockSize - LOCAL_ALLOC_BITMAP) return void findings.error('LALLOC_SIZE', `${who} has a bitmap of ${la.size} bytes`, block.blkno);
   if (window === 0) {
     if (id1.used !== 0) findings.error('LALLOC_NZ_USED', `${who} has no window but counts ${id1.used} used`, block.blkno);
     if (la.bmOff !== 0) findings.error('LALLOC_NZ_BM', `${who} has no window but starts at ${la.bmOff}`, block.blkno);
@@ -200,6 +208,7 @@ function checkLocalAlloc(c: Checker, block: Block, who: string): undefined {
 
 function checkTruncateLog(c: Checker, block: Block, who: string): undefined {
   const { findings, geo, usage } = c;
+  checkNoData(c, block, who);
   const tl = TruncateLog.at(block);
   const used = Math.min(tl.used, tl.count);
   for (let i = 0; i < used; i++) {

@@ -24,7 +24,12 @@ export function checkLinks(c: Checker, sys: SystemFiles): void {
     const orphanSlot = inodes.orphanDir(row), flagged = inodes.isOrphaned(row);
     if (orphanSlot >= 0 || flagged) checkOrphan(c, row, orphanSlot, flagged);
     if (inodes.isDirectory(row) && !isRoot && orphanSlot < 0) checkParent(c, row, connected);
-    if (inodes.isSystem(row) && !inodes.isDirectory(row)) continue;
+    if (inodes.isSystem(row) && !inodes.isDirectory(row)) {
+      // Nobody counts the links of system files; but each has one name.
+      const names = inodes.entries(row);
+      if (names !== 1) findings.error(names === 0 ? 'INODE_NOT_CONNECTED' : 'INODE_COUNT', `system file ${inodes.blkno(row)} has ${names} names`, inodes.blkno(row));
+      continue;
+    }
     const counted = inodes.entries(row) + (orphaned.get(inodes.blkno(row)) ?? 0), links = inodes.links(row);
     // The orphan's own "." still counts it; its removed entry does not. Linux sets nlink 0 for both kinds.
     const want = orphanSlot >= 0 ? 0 : counted;

@@ -115,6 +115,8 @@ export class TreeRoot {
 
 /** The data tree of an inode that has one. To change it hold the inode by `ctx.editInode`. */
 export function dinodeTree(ref: InodeRef, op: Op, ctx: FsContext): TreeRoot {
+  // An inode with a name is a file: only a corrupt one says that it is an allocator, a log or a superblock.
+  if (ref.di.flags & NO_TREE) throw badField(ref.block, 'dinode', 'i_flags', ref.di.flags, 'says that it has no extent list, where it should have one');
   if (!hasTree(ref)) throw new InternalError('NO_TREE', `inode ${ref.blkno} has no extent list`);
   const { generation } = ref.di;
   return new TreeRoot(op, ctx.geo, ctx.totalClusters * ctx.geo.bpc, ref.lock, ref.blkno, DINODE, ID2, (block) => Dinode.at(block), {
@@ -125,8 +127,10 @@ export function dinodeTree(ref: InodeRef, op: Op, ctx: FsContext): TreeRoot {
   });
 }
 
+const NO_TREE = FL.CHAIN | FL.LOCAL_ALLOC | FL.DEALLOC | FL.SUPER_BLOCK;
+
 function hasTree({ di }: InodeRef): boolean {
-  return !(di.dynFeatures & DYN.INLINE_DATA || di.flags & (FL.CHAIN | FL.LOCAL_ALLOC | FL.DEALLOC | FL.SUPER_BLOCK));
+  return !(di.dynFeatures & DYN.INLINE_DATA || di.flags & NO_TREE);
 }
 
 /** The index tree of a directory whose dx_root (block `blkno`) is not inline. `owner`: the directory's meta lock. */
