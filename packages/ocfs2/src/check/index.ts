@@ -3,7 +3,7 @@
  * every test that wrote. Findings carry fsck.ocfs2's code names. It trusts nothing of the engine but the codecs.
  */
 import type { BlockDevice } from '@lunfs/device';
-import { Block } from '../format/block.js';
+import { Block, badField } from '../format/block.js';
 import { INCOMPAT, INVALID_SLOT, SUPER_BLOCK_BLKNO } from '../format/constants.js';
 import { uuidHash } from '../format/dirhash.js';
 import { type Geometry, backupBlocks, blockToCluster, groupFirstCluster, hasBackups, parseSuperBlock, unknownRoCompat } from '../format/geometry.js';
@@ -54,6 +54,10 @@ const TELL_EVERY = 512;
 export async function checkVolume(device: BlockDevice, options: { progress?: (p: CheckProgress) => void } = {}): Promise<CheckReport> {
   const reader = await RawReader.open(device);
   const { geo } = reader;
+  // What is kept is measured by the volume's size: one that cannot be is not believed.
+  if (geo.totalBlocks * geo.blockSize > device.size) {
+    throw badField(await reader.readRaw(SUPER_BLOCK_BLKNO), 'super_block', 'i_clusters', geo.totalClusters, `is more than the ${device.size} bytes of the device hold`);
+  }
   const findings = new Findings();
   const usage = new ClusterUsage(geo, findings);
   const sys = await readSystemFiles(reader);
