@@ -87,6 +87,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     const { names } = this.volume;
     const { size, uid, gid, atime, mtime, killSuidGid } = changes;
     let { mode } = changes;
+    if (size !== undefined || uid !== undefined || gid !== undefined) await names.dropCapability(ino);
     if (size !== undefined) await this.#resize(ino, size);
     if (killSuidGid) {
       const now = mode ?? (await names.attributes(ino)).mode;
@@ -140,6 +141,8 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     const truncates = (flags & O.TRUNC) !== 0;
     const forbidden = (attr & FLAG_IMMUTABLE) !== 0 ? writes || truncates : (attr & FLAG_APPEND) !== 0 && (truncates || (writes && (flags & O.APPEND) === 0));
     if (forbidden) throw this.#forbidden(ino, attr);
+    // Workers write without asking: what a write takes away goes when the file is opened for it.
+    if (writes || truncates) await names.dropCapability(ino);
     const file = await this.#open(ino, flags);
     if (truncates) {
       try {

@@ -78,6 +78,13 @@ file('sgid'); os.chown('sgid', 1001, 3000); os.chmod('sgid', 0o2755)
 as_user(1001, [3000], lambda: os.setxattr('sgid', ACCESS, acl(*NAMED))); check(mode('sgid'), '0o2760')
 as_user(1001, [], lambda: os.setxattr('sgid', ACCESS, acl(*NAMED))); check(mode('sgid'), '0o760')
 
+# Capabilities go with the first write, and with a change of the owner.
+file('cap'); CAP = struct.pack('<IIIII', 0x02000001, 0x400, 0, 0, 0)
+for change in (lambda: os.close(os.open('cap', os.O_WRONLY)), lambda: os.truncate('cap', 1), lambda: os.chown('cap', 1001, -1)):
+    os.setxattr('cap', 'security.capability', CAP); check(os.getxattr('cap', 'security.capability'), CAP)
+    os.close(os.open('cap', os.O_RDONLY)); check(os.getxattr('cap', 'security.capability'), CAP)
+    change(); fails('ENODATA', os.getxattr, 'cap', 'security.capability')
+
 # Default ACLs are inherited, in the umask's place.
 os.mkdir('d', 0o755); os.setxattr('d', DEFAULT, acl(*NAMED)); check(mode('d'), '0o755')
 os.umask(0o077)

@@ -15,7 +15,7 @@ import { withLateTimes } from './file-state.js';
 import { InodeTable } from './inode-life.js';
 import { type NewInode, type Unlinked, createName, findName, linkName, lookupName, readSymlink, unlinkName } from './namespace.js';
 import { type ReflinkOptions, reflinkFile } from './reflink.js';
-import { type XattrChange, getXattr, listXattrNames, removeXattr, setXattr } from './xattrs.js';
+import { type XattrChange, dropCapability, getXattr, hasCapability, listXattrNames, removeXattr, setXattr } from './xattrs.js';
 import { type Relation, type RenameRequest, belowItself, parentOf, renameName } from './namespace-rename.js';
 
 export class Namespace {
@@ -113,6 +113,13 @@ export class Namespace {
   /** Set an extended attribute; an access ACL sets the mode too. Throws XATTR_EXISTS, NO_XATTR, XATTR_TOO_BIG, XATTR_UNSUPPORTED, ACL_INVALID, … */
   setXattr(blkno: number, name: Uint8Array, value: Uint8Array, change?: XattrChange): Promise<void> {
     return this.ctx.engine.run('setxattr', (op) => setXattr(op, this.ctx, blkno, name, value, change));
+  }
+
+  /** Take the capabilities from a file whose content or owner is about to change; FUSE_HANDLE_KILLPRIV_V2 leaves that to us. */
+  async dropCapability(blkno: number): Promise<void> {
+    const look = (op: Op) => hasCapability(op, this.ctx, blkno);
+    if (!(this.ctx.engine.readNow('capability', look) ?? (await this.ctx.engine.read('capability', look)))) return;
+    await this.ctx.engine.run('drop capability', (op) => dropCapability(op, this.ctx, blkno));
   }
 
   removeXattr(blkno: number, name: Uint8Array): Promise<void> {

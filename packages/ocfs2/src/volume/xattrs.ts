@@ -21,6 +21,7 @@ import { foldLateTimes } from './file-state.js';
 const NAME_MAX = 255;
 const SETGID = 0o2000;
 const ACCESS: XattrName = { type: XATTR_TYPE.ACL_ACCESS, rest: new Uint8Array() };
+const CAPABILITY: XattrName = { type: XATTR_TYPE.SECURITY, rest: Buffer.from('capability') };
 const DEFAULT: XattrName = { type: XATTR_TYPE.ACL_DEFAULT, rest: new Uint8Array() };
 
 export interface XattrChange {
@@ -60,6 +61,16 @@ export function removeXattr(op: Op, ctx: FsContext, blkno: number, full: Uint8Ar
   const inode = changing(op, ctx, blkno, name);
   if (isAcl(name.type)) setAcl(op, ctx, inode, name, [], {});
   else dropXattr(op, ctx, inode, name);
+}
+
+/** Does the file carry capabilities for whoever runs it? */
+export function hasCapability(op: Op, ctx: FsContext, blkno: number): boolean {
+  return findXattr(op, ctx, liveInode(op, ctx, blkno, PR), CAPABILITY) !== undefined;
+}
+
+/** They go with the content or the owner that they were given for (Linux 6.1 security/commoncap.c:cap_inode_killpriv). */
+export function dropCapability(op: Op, ctx: FsContext, blkno: number): void {
+  if (findXattr(op, ctx, liveInode(op, ctx, blkno, EX), CAPABILITY) !== undefined) dropXattr(op, ctx, ctx.editInode(op, blkno), CAPABILITY);
 }
 
 /** After a change of the mode: the access ACL follows it (acl.c:ocfs2_acl_chmod). */
