@@ -138,7 +138,12 @@ export class Population {
   /** Nothing more fits, and what is tried leaves no trace. */
   private async expectFull(): Promise<void> {
     const { tree, cluster } = this;
-    const state = async () => JSON.stringify([await tree.volume.names.statistics(), [...(await tree.manifest('ours'))]]);
+    const touched = ['ours/text', 'ours/beyond', 'ours/empty'];
+    const state = async () => {
+      const trees: unknown[] = [];
+      for (const path of touched) trees.push([...(await tree.manifest(path))]);
+      return JSON.stringify([await tree.volume.names.statistics(), trees]);
+    };
     const before = await state();
     const tried: [string, () => Promise<unknown>][] = [
       ['reserving', () => tree.fallocate('ours/text', 'reserve', 0, 10 * 2 ** 30, true)],
