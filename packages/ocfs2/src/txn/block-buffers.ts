@@ -5,7 +5,7 @@
  * A slab lives as long as any version in it does. It is small, so that a version which stays in the cache keeps at most
  * `SLAB_BLOCKS - 1` dead neighbours with it.
  */
-const SLAB_BLOCKS = 16;
+const SLAB_BLOCKS = 4;
 
 export class BlockBuffers {
   #slab: ArrayBuffer;
