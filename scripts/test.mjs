@@ -33,7 +33,7 @@ function firstLine(text) {
  */
 async function runSuite(suite, alone) {
   const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'lunfs-report-')), 'report.json');
-  const args = ['run', ...suite.include, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`, ...suite.exclude.map((glob) => `--exclude=${glob}`)];
+  const args = ['run', ...suite.include, '--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
   if (!suite.parallel) args.push('--no-file-parallelism');
   const { status, ms, output } = await run(bin('vitest'), args, { inherit: alone, timeoutMs: suite.minutes * 60_000, env: { UV_THREADPOOL_SIZE: process.env.UV_THREADPOOL_SIZE ?? '8' } });
   if (!alone) console.log(`\n=== ${suite.name}: ${suite.about}\n${output}`);

@@ -14,8 +14,7 @@ import { root } from './run.mjs';
  * @typedef {object} Suite
  * @property {string} name
  * @property {string} about
- * @property {string[]} include   directories, absolute
- * @property {string[]} exclude   globs
+ * @property {string[]} include   directories and files, absolute
  * @property {boolean} parallel
  * @property {number} order
  * @property {number} minutes
@@ -23,18 +22,29 @@ import { root } from './run.mjs';
  * @property {string[]} missing   reasons why it can't run here; empty when it can
  */
 
+/**
+ * Test files of a package outside test/oracle. By name: vitest's --exclude does not reach its projects.
+ * @param {string} name
+ */
+function testsWithoutOracle(name) {
+  const directory = path.join(root, 'packages', name, 'test');
+  if (!fs.existsSync(directory)) return [];
+  return fs.readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.test.ts') && !file.startsWith(`oracle${path.sep}`)).map((file) => path.join(directory, file));
+}
+
 /** @returns {Suite[]} in the order in which they run */
 export function suites() {
   const packages = fs.readdirSync(path.join(root, 'packages'));
   /** @type {Suite[]} */
   const found = [
     {
-      name: 'unit', about: 'packages/*/test, no oracle needed', include: [path.join(root, 'packages/')],
-      exclude: ['packages/*/test/oracle/**', 'packages/ocfs2/test/**'], order: 0, parallel: true, minutes: 15, missing: [], boots: false,
+      name: 'unit', about: 'packages/*/test, no oracle needed', include: packages.filter((name) => name !== 'ocfs2').flatMap(testsWithoutOracle),
+      order: 0, parallel: true, minutes: 15, missing: [], boots: false,
     },
     {
       name: 'engine', about: 'packages/ocfs2/test: the file system, volumes made and judged by ocfs2-tools', include: [path.join(root, 'packages/ocfs2/')],
-      exclude: [], order: 1, parallel: true, minutes: 20, boots: false, missing: ['ocfs2-tools', 'qemu'].flatMap((need) => oracleMissing(need) ?? []),
+      order: 1, parallel: true, minutes: 20, boots: false, missing: ['ocfs2-tools', 'qemu'].flatMap((need) => oracleMissing(need) ?? []),
     },
   ];
   const directories = [
@@ -51,7 +61,7 @@ export function suites() {
     /** @type {{ about: string, needs?: string[], order?: number, parallel?: boolean, minutes?: number }} */
     const { about, needs = [], order = 50, parallel = false, minutes = 10 } = JSON.parse(fs.readFileSync(file, 'utf8'));
     const missing = needs.flatMap((need) => oracleMissing(need) ?? []);
-    found.push({ name, about, order, parallel, minutes, missing: [...new Set(missing)], boots: needs.includes('kernel'), include: [path.join(root, directory, '/')], exclude: [] });
+    found.push({ name, about, order, parallel, minutes, missing: [...new Set(missing)], boots: needs.includes('kernel'), include: [path.join(root, directory, '/')] });
   }
   return found.sort((a, b) => a.order - b.order || (a.name < b.name ? -1 : 1));
 }

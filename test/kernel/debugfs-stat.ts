@@ -34,7 +34,7 @@ export async function compareWithDebugfs(cleanup: Cleanup, device: BlockDevice, 
   const inodes = await allInodes(reader);
   const commands = path.join(tempDir(cleanup, 'debugfs'), 'commands');
   fs.writeFileSync(commands, inodes.map((blkno) => `stat <${blkno}>\n`).join(''));
-  const { stdout, stderr } = await exec('bash', ['-c', 'debugfs.ocfs2 -n -f "$1" "$2"', 'debugfs', commands, image]);
+  const { stdout, stderr } = await exec('bash', ['--norc', '-c', 'debugfs.ocfs2 -n -f "$1" "$2"', 'debugfs', commands, image]);
   if (stderr.replace(/^debugfs\.ocfs2 [\d.]+\s*/m, '').trim() !== '') throw new Error(`debugfs.ocfs2: ${stderr.slice(0, 2000)}`);
   const theirs = stdout.split(/^(?=\tInode: )/m);
   if (theirs.length !== inodes.length) throw new Error(`debugfs.ocfs2 printed ${theirs.length} inodes of ${inodes.length}`);

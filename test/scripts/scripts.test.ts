@@ -73,7 +73,7 @@ describe('shell scripts', () => {
   test.each(CASES)('%s', { timeout: 180_000 }, async (name) => {
     const onLinux = node.run(`bash -s -- /mnt/lun/${name}`, { input: script(name, '/tmp/source.tar'), timeoutMs: 170_000 });
     const started = performance.now();
-    const onLunfs = exec('bash', ['-s', '--', path.join(mountPoint, name)], { input: script(name, source), timeoutMs: 170_000 });
+    const onLunfs = exec('bash', ['--norc', '-s', '--', path.join(mountPoint, name)], { input: script(name, source), timeoutMs: 170_000 });
     const seconds = Promise.all([onLinux, onLunfs].map(async (one) => { await one; return ((performance.now() - started) / 1000).toFixed(1); }));
     const [theirs, ours] = [await onLinux, await onLunfs];
     console.log(`${name}: Linux ${(await seconds)[0]} s (in a machine), lunfs ${(await seconds)[1]} s`);

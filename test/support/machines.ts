@@ -95,7 +95,7 @@ export class KernelNode {
 
   /** Copies a tree of this host into an existing directory of the node, with owners, modes, times, xattrs, ACLs and holes. */
   async putTree(from: string, to: string): Promise<void> {
-    await must('bash', ['-c', 'set -o pipefail; tar -C "$1" --xattrs --acls --numeric-owner -S -cf - . | dd of="$2" bs=1M conv=notrunc status=none', 'put', from, this.#transfer], { timeoutMs: 600_000 });
+    await must('bash', ['--norc', '-c', 'set -o pipefail; tar -C "$1" --xattrs --acls --numeric-owner -S -cf - . | dd of="$2" bs=1M conv=notrunc status=none', 'put', from, this.#transfer], { timeoutMs: 600_000 });
     await this.must(`blockdev --flushbufs ${this.#transferDevice} && tar --xattrs --xattrs-include='*' --acls --numeric-owner -xpf ${this.#transferDevice} -C ${quote(to)}`, { timeoutMs: 600_000 });
   }
 

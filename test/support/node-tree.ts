@@ -25,7 +25,7 @@ export async function nodeTree(node: KernelNode, top: string): Promise<Tree> {
 
 /** The same of a directory of this host. */
 export async function hostTree(top: string): Promise<Tree> {
-  return parse(await must('bash', ['-s', '--', top, String(HASHED_WHOLE), String(HASHED_TAIL)], { input: SCRIPT, timeoutMs: 300_000, env: { LC_ALL: 'C' } }));
+  return parse(await must('bash', ['--norc', '-s', '--', top, String(HASHED_WHOLE), String(HASHED_TAIL)], { input: SCRIPT, timeoutMs: 300_000, env: { LC_ALL: 'C' } }));
 }
 
 function parse(answer: string): Tree {

@@ -78,7 +78,7 @@ it('keeps quota: limits set beside the mount stop a user of it, who sees EDQUOT'
   fs.mkdirSync(path.join(at, 'theirs'));
   fs.chownSync(path.join(at, 'theirs'), 4711, 4712);
   // In the directory: the way to it is root's alone.
-  const asUser = (command: string) => spawnSync('setpriv', ['--reuid=4711', '--regid=4712', '--clear-groups', 'bash', '-c', command], { cwd: path.join(at, 'theirs'), encoding: 'utf8' });
+  const asUser = (command: string) => spawnSync('setpriv', ['--reuid=4711', '--regid=4712', '--clear-groups', 'sh', '-c', command], { cwd: path.join(at, 'theirs'), encoding: 'utf8' });
   expect(asUser('dd if=/dev/zero of=f bs=64k count=3 status=none')).toMatchObject({ status: 0, stderr: '' });
   expect(asUser('dd if=/dev/zero of=g bs=64k count=3 status=none').stderr).toContain('Disk quota exceeded');
   expect(asUser('dd if=/dev/zero of=h bs=64k count=1 status=none oflag=direct').stderr).toContain('Disk quota exceeded');
