@@ -14,7 +14,7 @@ import { root } from './run.mjs';
  * @typedef {object} Suite
  * @property {string} name
  * @property {string} about
- * @property {string[]} include   directories and files, absolute
+ * @property {string[]} include   test files, absolute
  * @property {boolean} parallel
  * @property {number} order
  * @property {number} minutes
@@ -23,14 +23,16 @@ import { root } from './run.mjs';
  */
 
 /**
- * Test files of a package outside test/oracle. By name: vitest's --exclude does not reach its projects.
- * @param {string} name
+ * Test files below a directory. Suites name their files: vitest takes a directory for a part of a path (test/crash is one of
+ * packages/ocfs2/test/crash, too), and its --exclude does not reach projects.
+ * @param {string} directory  from the repository's root
+ * @param {string} [except]   a directory in it that is left out
  */
-function testsWithoutOracle(name) {
-  const directory = path.join(root, 'packages', name, 'test');
-  if (!fs.existsSync(directory)) return [];
-  return fs.readdirSync(directory, { recursive: true, encoding: 'utf8' })
-    .filter((file) => file.endsWith('.test.ts') && !file.startsWith(`oracle${path.sep}`)).map((file) => path.join(directory, file));
+function testFiles(directory, except) {
+  const top = path.join(root, directory);
+  if (!fs.existsSync(top)) return [];
+  return fs.readdirSync(top, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.test.ts') && (except === undefined || !file.startsWith(except + path.sep))).map((file) => path.join(top, file));
 }
 
 /** @returns {Suite[]} in the order in which they run */
@@ -39,11 +41,11 @@ export function suites() {
   /** @type {Suite[]} */
   const found = [
     {
-      name: 'unit', about: 'packages/*/test, no oracle needed', include: packages.filter((name) => name !== 'ocfs2').flatMap(testsWithoutOracle),
+      name: 'unit', about: 'packages/*/test, no oracle needed', include: packages.filter((name) => name !== 'ocfs2').flatMap((name) => testFiles(`packages/${name}/test`, 'oracle')),
       order: 0, parallel: true, minutes: 15, missing: [], boots: false,
     },
     {
-      name: 'engine', about: 'packages/ocfs2/test: the file system, volumes made and judged by ocfs2-tools', include: [path.join(root, 'packages/ocfs2/')],
+      name: 'engine', about: 'packages/ocfs2/test: the file system, volumes made and judged by ocfs2-tools', include: testFiles('packages/ocfs2/test'),
       order: 1, parallel: true, minutes: 20, boots: false, missing: ['ocfs2-tools', 'qemu'].flatMap((need) => oracleMissing(need) ?? []),
     },
   ];
@@ -61,7 +63,7 @@ export function suites() {
     /** @type {{ about: string, needs?: string[], order?: number, parallel?: boolean, minutes?: number }} */
     const { about, needs = [], order = 50, parallel = false, minutes = 10 } = JSON.parse(fs.readFileSync(file, 'utf8'));
     const missing = needs.flatMap((need) => oracleMissing(need) ?? []);
-    found.push({ name, about, order, parallel, minutes, missing: [...new Set(missing)], boots: needs.includes('kernel'), include: [path.join(root, directory, '/')] });
+    found.push({ name, about, order, parallel, minutes, missing: [...new Set(missing)], boots: needs.includes('kernel'), include: testFiles(directory) });
   }
   return found.sort((a, b) => a.order - b.order || (a.name < b.name ? -1 : 1));
 }

@@ -90,7 +90,7 @@ export class FileLoad {
 
   async #remove(name: string): Promise<void> {
     const known = this.#files.get(name);
-    if (known === undefined || (known.since.at(-1) ?? known.durable) === undefined) return;
+    if (known === undefined || latest(known) === undefined) return;
     await this.#change(name, undefined, () => fs.unlink(path.join(this.#dir, name)));
   }
 
@@ -109,7 +109,7 @@ export class FileLoad {
 
   async #append(name: string): Promise<void> {
     const known = this.#files.get(name);
-    const last = known === undefined || known.since.length > 0 ? known?.since.at(-1) : known.durable;
+    const last = known && latest(known);
     if (known === undefined || last === undefined || last.min !== last.max) return;
     const longer = { seed: last.seed, min: last.min, max: last.max + 1 + this.random.int(50_000) };
     known.since.push(longer);
@@ -148,6 +148,11 @@ export class FileLoad {
       await handle.close();
     }
   }
+}
+
+/** What the file is for those who look at it now. */
+function latest({ durable, since }: Known): Version {
+  return since.length > 0 ? since.at(-1) : durable;
 }
 
 function fits(found: Buffer | undefined, version: Version): boolean {
