@@ -6,7 +6,7 @@ const os = require('node:os');
 const path = require('node:path');
 const { pathToFileURL } = require('node:url');
 
-process.env.UV_THREADPOOL_SIZE ??= String(Math.min(16, Math.max(4, 2 * os.availableParallelism())));
+process.env.UV_THREADPOOL_SIZE ??= String(Math.min(16, Math.max(8, 2 * os.availableParallelism())));
 
 const main = path.join(__dirname, '../dist/index.js');
 if (!fs.existsSync(main)) {

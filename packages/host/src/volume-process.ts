@@ -45,9 +45,9 @@ export function exitCodeOf(error: WireError): number {
   return error.kind === 'usage' && error.errno === 'EINVAL' ? 1 : 32;
 }
 
-/** libuv's pool serves I/O of exports at depth and invalidations: more threads than cores, but few (measured: 4 on 2 cores). */
+/** libuv's pool serves I/O of exports at depth and invalidations: more threads than cores, but few (measured on 2 cores: docs/benchmarks.md). */
 function poolSize(): string {
-  return process.env.UV_THREADPOOL_SIZE ?? String(Math.min(16, Math.max(4, 2 * os.availableParallelism())));
+  return process.env.UV_THREADPOOL_SIZE ?? String(Math.min(16, Math.max(8, 2 * os.availableParallelism())));
 }
 
 /** The same with every path absolute: a background process has another working directory. */
