@@ -167,7 +167,7 @@ export interface OrphanRecovery {
   wiped: number;
   /** Files cut back to their size after an unfinished direct write. */
   cut: number;
-  /** Left where they are: in core, or of a feature this version only reads, or damaged. */
+  /** Left where they are: in use here or on another node, or damaged. */
   left: number;
   readonly errors: LunfsError[];
 }
