@@ -54,9 +54,12 @@ async function clean(image: string): Promise<void> {
   expect(findings.filter(({ code }) => !LEGAL.includes(code))).toEqual([]);
 }
 
-/** Without what may differ: inode numbers and times. */
+/**
+ * Without what may differ: inode numbers and times; and what a directory occupies, of which Linux has one cluster more than the
+ * size asks for in some runs (seen with the 10,000 entries; fsck.ocfs2 and the verifier find both sides clean).
+ */
 function lasting(tree: Tree): Tree {
-  return new Map([...tree].map(([file, line]) => [file, line.replace(/ mtime \S+ ctime \S+ inode \d+/, '')]));
+  return new Map([...tree].map(([file, line]) => [file, line.replace(/ mtime \S+ ctime \S+ inode \d+/, '').replace(/^(d .*) blocks \d+/, '$1')]));
 }
 
 describe('shell scripts', () => {
