@@ -28,6 +28,31 @@ export interface MetaClaim {
   readonly loc: number;
 }
 
+/** The fields in which the structure of a claimed block says who it is and where it comes from. */
+interface MetaHeader {
+  signature: string;
+  blkno: number;
+  fsGeneration: number;
+  suballocSlot: number;
+  suballocBit: number;
+  suballocLoc: number;
+}
+
+/** Write them into the structure of a block just claimed. */
+export function stampMeta(ctx: FsContext, header: MetaHeader, signature: string, { blkno, slot, bit, loc }: MetaClaim): void {
+  header.signature = signature;
+  header.blkno = blkno;
+  header.fsGeneration = ctx.geo.fsGeneration;
+  header.suballocSlot = slot;
+  header.suballocBit = bit;
+  header.suballocLoc = loc;
+}
+
+/** What `freeMeta` needs of them. */
+export function claimOf({ blkno, suballocSlot: slot, suballocBit: bit, suballocLoc: loc }: Readonly<MetaHeader>): MetaClaim {
+  return { blkno, slot, bit, loc };
+}
+
 /** The inode a new one should lie by: slot and group it was allocated from. */
 export interface Neighbour {
   readonly slot: number;

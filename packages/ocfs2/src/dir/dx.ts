@@ -15,7 +15,7 @@ import { DxEntryList, ExtentList } from '../format/lists.js';
 import { DX_INLINE, DX_LEAF_LIST, DX_ROOT_LIST, DxLeaf, DxRoot, type DxRootView, EB_LIST } from '../format/structs.js';
 import type { FsContext, InodeRef } from '../context.js';
 import type { Op } from '../txn/index.js';
-import { claimMeta, freeMeta, releaseClusters } from '../alloc/index.js';
+import { claimMeta, claimOf, freeMeta, releaseClusters, stampMeta } from '../alloc/index.js';
 import { dxTree, insert, lookup, removeRange, treeEnd } from '../extents/index.js';
 import { type Area, type DirTarget, dropEntry, findName, findRoom, largestHole, liveEntries, nameAt, putEntry, recLenFor } from './dirent.js';
 import { type Slot, appendBlock, areaAt, blockCount, claimDirCluster, editAreaAt, trailerOf } from './linear.js';
@@ -296,12 +296,7 @@ export function attachIndex(op: Op, ctx: FsContext, dir: InodeRef, first: Area):
   const { geo } = ctx;
   const claim = claimMeta(op, ctx, 'extent');
   const root = DxRoot.at(op.create(dir.lock, claim.blkno, DX_ROOT));
-  root.signature = SIG.dxRoot;
-  root.suballocSlot = claim.slot;
-  root.suballocBit = claim.bit;
-  root.suballocLoc = claim.loc;
-  root.fsGeneration = geo.fsGeneration;
-  root.blkno = claim.blkno;
+  stampMeta(ctx, root, SIG.dxRoot, claim);
   root.dirBlkno = dir.blkno;
   root.freeBlk = trailerOf(first).freeRecLen > 0 ? first.block.blkno : 0;
   dir.di.dxRoot = claim.blkno;
@@ -333,7 +328,7 @@ export function shrinkIndex(op: Op, ctx: FsContext, dir: InodeRef, pieces: numbe
       removeRange(op, ctx, tree, rec.cpos, rec.clusters, (start, clusters) => releaseClusters(op, ctx, start, clusters));
     }
   }
-  freeMeta(op, ctx, 'extent', { slot: root.suballocSlot, bit: root.suballocBit, blkno: root.blkno, loc: root.suballocLoc });
+  freeMeta(op, ctx, 'extent', claimOf(root));
   dir.di.dxRoot = 0;
   dir.di.dynFeatures &= ~DYN.INDEXED_DIR;
   return pieces;

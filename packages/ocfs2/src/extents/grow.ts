@@ -5,7 +5,7 @@
  * ocfs2_unlink_subtree; ondisk-format.md 5.4, 5.6.)
  */
 import { InternalError, UsageError } from '@lunfs/device';
-import { claimMeta, freeMeta } from '../alloc/suballoc.js';
+import { claimMeta, claimOf, freeMeta, stampMeta } from '../alloc/suballoc.js';
 import type { FsContext } from '../context.js';
 import { MAX_TREE_DEPTH, SIG } from '../format/constants.js';
 import { capacity } from '../format/geometry.js';
@@ -111,13 +111,7 @@ function shiftDepth(op: Op, ctx: FsContext, tree: TreeRoot): void {
 function newExtentBlock(op: Op, ctx: FsContext, tree: TreeRoot, depth: number): ExtentList {
   const claim = claimMeta(op, ctx, 'extent');
   const block = op.create(tree.owner, claim.blkno, EXTENT_BLOCK);
-  const eb = ExtentBlock.at(block);
-  eb.signature = SIG.extentBlock;
-  eb.suballocSlot = claim.slot;
-  eb.suballocBit = claim.bit;
-  eb.suballocLoc = claim.loc;
-  eb.fsGeneration = tree.geo.fsGeneration;
-  eb.blkno = claim.blkno;
+  stampMeta(ctx, ExtentBlock.at(block), SIG.extentBlock, claim);
   const list = new ExtentList(block, EB_LIST);
   list.depth = depth;
   list.count = capacity.extentBlock(tree.geo.blockSize);
@@ -125,6 +119,5 @@ function newExtentBlock(op: Op, ctx: FsContext, tree: TreeRoot, depth: number): 
 }
 
 function freeExtentBlock(op: Op, ctx: FsContext, tree: TreeRoot, blkno: number): void {
-  const eb = ExtentBlock.at(op.read(tree.owner, blkno, EXTENT_BLOCK));
-  freeMeta(op, ctx, 'extent', { blkno, slot: eb.suballocSlot, bit: eb.suballocBit, loc: eb.suballocLoc });
+  freeMeta(op, ctx, 'extent', claimOf(ExtentBlock.at(op.read(tree.owner, blkno, EXTENT_BLOCK))));
 }

@@ -10,7 +10,7 @@
  * The lock (type T) is named by the root's block and rf_generation. It ranks after inodes, before allocators. All blocks of
  * the tree belong to it.
  */
-import { claimMeta, freeMeta, releaseClusters } from '../alloc/index.js';
+import { type MetaClaim, claimMeta, claimOf, freeMeta, releaseClusters, stampMeta } from '../alloc/index.js';
 import type { FsContext, InodeRef } from '../context.js';
 import { type ExtentRec, type TreeRoot, insert, lastBefore, lookup, moveFirst, refcountTree, removeRange, walk } from '../extents/index.js';
 import { type Block, badField } from '../format/block.js';
@@ -101,12 +101,16 @@ export function dropRefs(tree: RefTree, start: number, len: number, last: 'relea
 export function createRoot(op: Op, ctx: FsContext, generation: number): RefTree {
   const claim = claimMeta(op, ctx, 'extent');
   const lock = refcountLock(op, claim.blkno, generation, EX);
-  const block = op.create(lock, claim.blkno, REFCOUNT_BLOCK);
-  Object.assign(RefcountBlock.at(block), {
-    signature: SIG.refcount, suballocSlot: claim.slot, suballocBit: claim.bit, suballocLoc: claim.loc, fsGeneration: ctx.geo.fsGeneration, blkno: claim.blkno, count: 1, generation,
-  });
-  new RefcountRecList(block).count = capacity.refcount(ctx.geo.blockSize);
+  Object.assign(RefcountBlock.at(newBlock({ op, ctx, lock }, claim)), { count: 1, generation });
   return { op, ctx, root: claim.blkno, lock };
+}
+
+/** A block just claimed, without records. */
+function newBlock({ op, ctx, lock }: Omit<RefTree, 'root'>, claim: MetaClaim): Block {
+  const block = op.create(lock, claim.blkno, REFCOUNT_BLOCK);
+  stampMeta(ctx, RefcountBlock.at(block), SIG.refcount, claim);
+  new RefcountRecList(block).count = capacity.refcount(ctx.geo.blockSize);
+  return block;
 }
 
 /** Free the root, which holds nothing any more. It is left counting nobody (see `openRefTree`). */
@@ -200,14 +204,8 @@ function split(tree: RefTree, blkno: number): void {
 }
 
 function newLeaf(tree: RefTree, cpos: number): Block {
-  const { op, ctx, lock, root } = tree;
-  const claim = claimMeta(op, ctx, 'extent');
-  const block = op.create(lock, claim.blkno, REFCOUNT_BLOCK);
-  Object.assign(RefcountBlock.at(block), {
-    signature: SIG.refcount, suballocSlot: claim.slot, suballocBit: claim.bit, suballocLoc: claim.loc, fsGeneration: ctx.geo.fsGeneration, blkno: claim.blkno,
-    parent: root, flags: REFCOUNT_LEAF, cpos, generation: RefcountBlock.at(rootBlock(tree)).generation,
-  });
-  new RefcountRecList(block).count = capacity.refcount(ctx.geo.blockSize);
+  const block = newBlock(tree, claimMeta(tree.op, tree.ctx, 'extent'));
+  Object.assign(RefcountBlock.at(block), { parent: tree.root, flags: REFCOUNT_LEAF, cpos, generation: RefcountBlock.at(rootBlock(tree)).generation });
   return block;
 }
 
@@ -224,6 +222,5 @@ function removeLeaf(tree: RefTree, leaf: Block): void {
 }
 
 function freeBlock({ op, ctx }: RefTree, block: Block): void {
-  const rb = RefcountBlock.at(block);
-  freeMeta(op, ctx, 'extent', { blkno: block.blkno, slot: rb.suballocSlot, bit: rb.suballocBit, loc: rb.suballocLoc });
+  freeMeta(op, ctx, 'extent', claimOf(RefcountBlock.at(block)));
 }

@@ -10,7 +10,7 @@ import { type ErrorKind, LunfsError } from '@lunfs/device';
 import { badField } from '../format/block.js';
 import { DYN, FL } from '../format/constants.js';
 import type { FsContext, InodeRef } from '../context.js';
-import { freeMeta } from '../alloc/index.js';
+import { claimOf, freeMeta } from '../alloc/index.js';
 import { dirShrinkIndex } from '../dir/index.js';
 import { dinodeTree, lookup, treeEnd } from '../extents/index.js';
 import { EX, PR, RANK, lockName } from '../locking/levels.js';
@@ -158,7 +158,7 @@ function wipeStep(op: Op, ctx: FsContext, blkno: number): 'kept' | 'more' | 'gon
   foldLateTimes(op, ctx, inode);
   di.dtime = op.now.sec;
   di.flags &= ~FL.VALID;
-  freeMeta(op, ctx, 'inode', { slot: di.suballocSlot, bit: di.suballocBit, blkno, loc: di.suballocLoc });
+  freeMeta(op, ctx, 'inode', claimOf(di));
   return 'gone';
 }
 

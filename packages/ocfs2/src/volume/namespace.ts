@@ -14,7 +14,7 @@ import { DINODE, RAW_BLOCK } from '../format/kinds.js';
 import { ExtentList } from '../format/lists.js';
 import { Dinode, ID2, InlineData } from '../format/structs.js';
 import type { FsContext, InodeRef } from '../context.js';
-import { claimClusters, claimMeta, groupOf } from '../alloc/index.js';
+import { claimClusters, claimMeta, groupOf, stampMeta } from '../alloc/index.js';
 import { type DirTarget, dirAdd, dirIsEmpty, dirLookup, dirRemove, initDir } from '../dir/index.js';
 import { dinodeTree, insert, lookup } from '../extents/index.js';
 import { EX, PR, RANK, dentryLockName } from '../locking/levels.js';
@@ -139,13 +139,8 @@ export function makeInode(op: Op, ctx: FsContext, dir: InodeRef, spec: NewInode)
   op.onApply(() => {
     ctx.nextGeneration = (generation + 1) >>> 0;
   });
-  di.signature = SIG.dinode;
+  stampMeta(ctx, di, SIG.dinode, claim);
   di.generation = generation;
-  di.fsGeneration = geo.fsGeneration;
-  di.blkno = claim.blkno;
-  di.suballocSlot = claim.slot;
-  di.suballocBit = claim.bit;
-  di.suballocLoc = claim.loc;
   [di.mode, di.gid] = inherited(dir, spec);
   di.uid = spec.uid;
   if (type === MODE.CHR || type === MODE.BLK) di.rdev = BigInt(spec.rdev ?? 0);

@@ -2,7 +2,7 @@
  * Freeing what attributes own: the extents of a value, and all of an inode's attributes when it is wiped, in as many operations
  * as that takes (Linux 6.1 fs/ocfs2/xattr.c:ocfs2_xattr_remove). After each operation the attributes left are whole.
  */
-import { freeMeta, releaseClusters } from '../alloc/index.js';
+import { claimOf, freeMeta, releaseClusters } from '../alloc/index.js';
 import type { FsContext, InodeRef } from '../context.js';
 import { type TreeRoot, removeRange, treeEnd, xattrTree } from '../extents/index.js';
 import { DYN, EXT } from '../format/constants.js';
@@ -53,8 +53,7 @@ export function xattrWipe(op: Op, ctx: FsContext, inode: InodeRef, pieces: numbe
     const left = isIndexed(block) ? wipeTree(op, ctx, inode, block.blkno, pieces) : wipeBlock(op, ctx, inode, block.blkno, pieces);
     if (left === undefined) return undefined;
     pieces = left;
-    const xb = XattrBlock.at(op.read(lock, block.blkno, XATTR_BLOCK));
-    freeMeta(op, ctx, 'extent', { blkno: block.blkno, slot: xb.suballocSlot, bit: xb.suballocBit, loc: xb.suballocLoc });
+    freeMeta(op, ctx, 'extent', claimOf(XattrBlock.at(op.read(lock, block.blkno, XATTR_BLOCK))));
     di.xattrLoc = 0;
   }
   di.dynFeatures &= ~(DYN.HAS_XATTR | DYN.INLINE_XATTR);

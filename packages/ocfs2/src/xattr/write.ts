@@ -8,7 +8,7 @@
  * inode (wipe.ts). No quota counts any of it (the kernel's rule too).
  */
 import { UsageError } from '@lunfs/device';
-import { type ClusterRun, claimClusters, claimContiguous, claimMeta } from '../alloc/index.js';
+import { type ClusterRun, claimClusters, claimContiguous, claimMeta, stampMeta } from '../alloc/index.js';
 import type { FsContext, InodeRef } from '../context.js';
 import { insert, lookup, treeEnd, walk, xattrTree } from '../extents/index.js';
 import { Block, badField } from '../format/block.js';
@@ -126,13 +126,7 @@ function dropOutside(op: Op, ctx: FsContext, inode: InodeRef, item: XattrItem): 
 
 function createXattrBlock(op: Op, ctx: FsContext, { lock, di }: InodeRef): number {
   const claim = claimMeta(op, ctx, 'extent');
-  const xb = XattrBlock.at(op.create(lock, claim.blkno, XATTR_BLOCK));
-  xb.signature = SIG.xattr;
-  xb.suballocSlot = claim.slot;
-  xb.suballocBit = claim.bit;
-  xb.suballocLoc = claim.loc;
-  xb.fsGeneration = ctx.geo.fsGeneration;
-  xb.blkno = claim.blkno;
+  stampMeta(ctx, XattrBlock.at(op.create(lock, claim.blkno, XATTR_BLOCK)), SIG.xattr, claim);
   di.xattrLoc = claim.blkno;
   di.dynFeatures |= DYN.HAS_XATTR;
   return claim.blkno;
