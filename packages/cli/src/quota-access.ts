@@ -45,6 +45,13 @@ export function idNames(type: QuotaType): Map<number, string> {
   return names;
 }
 
+/** The values that the command line names; what it does not stays. Throws BAD_LIMIT with the text `otherwise` if it names none. */
+export function named<T extends object>(values: { readonly [K in keyof T]: T[K] | undefined }, otherwise: string): Partial<T> {
+  const given = Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Partial<T>;
+  if (Object.keys(given).length > 0) return given;
+  throw new UsageError('BAD_LIMIT', 'EINVAL', otherwise);
+}
+
 /** A user or group of the command line: exactly one of the two. Throws BAD_ID. */
 export function idOf({ user, group }: { readonly user?: string; readonly group?: string }): { type: QuotaType; id: number } {
   if ((user === undefined) === (group === undefined)) throw new UsageError('BAD_ID', 'EINVAL', 'name either a user (-u) or a group (-g)');

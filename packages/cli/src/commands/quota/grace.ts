@@ -4,7 +4,7 @@ import { UsageError } from '@lunfs/device';
 import type { QuotaSettings, QuotaType } from '@lunfs/ocfs2';
 import { examples } from '../../command.js';
 import { print, printJson } from '../../output.js';
-import { withQuota } from '../../quota-access.js';
+import { named, withQuota } from '../../quota-access.js';
 import { formatDuration, parseNumber } from '../../sizes.js';
 
 interface Options {
@@ -42,10 +42,7 @@ export function grace(group: Command): void {
     .option('--json', 'print as JSON')
     .addHelpText('after', examples('lunfs quota grace /dev/mapper/lun0 --block 7d --inode 7d', 'lunfs quota grace -g /mnt --block 12h'))
     .action(async (where: string, options: Options) => {
-      const settings = Object.fromEntries(Object.entries<number | undefined>({
-        spaceGrace: options.block, inodeGrace: options.inode, syncMs: options.sync,
-      }).filter(([, value]) => value !== undefined)) as Partial<QuotaSettings>;
-      if (Object.keys(settings).length === 0) throw new UsageError('BAD_LIMIT', 'EINVAL', 'name what to set: --block, --inode or --sync');
+      const settings = named<QuotaSettings>({ spaceGrace: options.block, inodeGrace: options.inode, syncMs: options.sync }, 'name what to set: --block, --inode or --sync');
       await withQuota('quota grace', where, { write: true, offline: options.offline }, async (quota) => {
         const wanted: QuotaType[] = options.user === options.group ? (await quota.report()).map(({ type }) => type) : [options.user ? 'user' : 'group'];
         const done: (QuotaSettings & { type: QuotaType })[] = [];

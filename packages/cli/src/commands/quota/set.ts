@@ -1,10 +1,9 @@
 /** `lunfs quota set`: limits of a user or a group. */
 import type { Command } from 'commander';
-import { UsageError } from '@lunfs/device';
 import type { QuotaLimits } from '@lunfs/ocfs2';
 import { examples } from '../../command.js';
 import { print, printJson } from '../../output.js';
-import { idOf, withQuota } from '../../quota-access.js';
+import { idOf, named, withQuota } from '../../quota-access.js';
 import { formatSize, parseNumber, parseSize } from '../../sizes.js';
 
 interface Options {
@@ -35,10 +34,10 @@ export function set(group: Command): void {
     .addHelpText('after', examples('lunfs quota set /dev/mapper/lun0 -u alice --block-soft 8G --block-hard 10G', 'lunfs quota set /mnt -g 100 --inode-hard 0'))
     .action(async (where: string, options: Options) => {
       const { type, id } = idOf(options);
-      const limits = Object.fromEntries(Object.entries<number | undefined>({
-        spaceSoft: options.blockSoft, spaceHard: options.blockHard, inodeSoft: options.inodeSoft, inodeHard: options.inodeHard,
-      }).filter(([, value]) => value !== undefined)) as Partial<QuotaLimits>;
-      if (Object.keys(limits).length === 0) throw new UsageError('BAD_LIMIT', 'EINVAL', 'name a limit: --block-soft, --block-hard, --inode-soft or --inode-hard');
+      const limits = named<QuotaLimits>(
+        { spaceSoft: options.blockSoft, spaceHard: options.blockHard, inodeSoft: options.inodeSoft, inodeHard: options.inodeHard },
+        'name a limit: --block-soft, --block-hard, --inode-soft or --inode-hard',
+      );
       await withQuota('quota set', where, { write: true, offline: options.offline }, async (quota) => {
         const record = await quota.setLimits(type, id, limits);
         const space = (value: number) => (value === 0 ? 'none' : formatSize(value));
