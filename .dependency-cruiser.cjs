@@ -2,12 +2,13 @@
 const walls = {
   device: [],
   ocfs2: ['device'],
+  o2cb: ['device'],
   nbd: ['device'],
   fuse: ['device'],
-  host: ['device', 'ocfs2', 'nbd', 'fuse'],
-  cli: ['device', 'ocfs2', 'nbd', 'fuse', 'host'],
+  host: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse'],
+  cli: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'host'],
 };
-const core = ['device', 'ocfs2', 'nbd', 'fuse'];
+const core = ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse'];
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {

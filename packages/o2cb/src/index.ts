@@ -1,0 +1,2 @@
+export * from './node-map.js';
+export * from './ports.js';

@@ -1,0 +1,64 @@
+/**
+ * What the rooms of this package ask of each other and of the world. Cores are built on these ports alone: they do no I/O, read no
+ * clock and roll no dice, so the simulator runs whole clusters of them in one thread (docs/design.md, rule 5). Everything is by
+ * callback, in one thread, in a defined order: a promise would put its continuation behind other events.
+ */
+import type { NodeMap } from './node-map.js';
+
+/** Time, in whole or fractional milliseconds that never go back. */
+export interface Scheduler {
+  now(): number;
+  /** Calls `fn` once, `ms` from now, never within this call. Returns what takes it back; harmless when it is too late. */
+  after(ms: number, fn: () => void): () => void;
+}
+
+/**
+ * Who lives, as the disk heartbeat has decided (cluster-protocols.md 2.4, 2.5). One event is told to all listeners before the next
+ * one is looked at, those with the smaller `order` first: at a death the network goes before the lock manager learns of it.
+ */
+export interface Membership {
+  /** This node's number. */
+  readonly local: number;
+  /** Nodes alive now, this one included while it beats. Live view: it changes before the listeners of the change are called. */
+  readonly live: NodeMap;
+  /** Returns what ends the subscription. */
+  subscribe(order: number, listener: MembershipListener): () => void;
+}
+
+/** Places in the order of listeners. */
+export const ORDER_NET = 1;
+export const ORDER_DLM = 10;
+
+export interface MembershipListener {
+  /** Configured nodes only. The local node is told of too. */
+  nodeUp(node: number): void;
+  nodeDown(node: number): void;
+}
+
+/** How a request to another node ended. */
+export type RequestResult =
+  /** Its handler ran: the value it returned, signed 32 bits. What it means depends on the message. */
+  | { readonly status: number }
+  /** `no-handler`, `overflow`: the peer said so. `host-down`: connection or node lost while waiting. `not-connected`: never sent. */
+  | { readonly error: 'no-handler' | 'overflow' | 'host-down' | 'not-connected' };
+
+/**
+ * A handler of a message. `payload` is the callee's to keep. `reply` must be called exactly once, in the call or later, with a signed
+ * 32-bit value; what is done after it happens after the status is on its way, before the next message of the same peer is handled
+ * only if it is done in the call.
+ */
+export type MessageHandler = (from: number, payload: Uint8Array, reply: (status: number) => void) => void;
+
+/** What the lock manager and the heartbeat's negotiation ask of o2net. */
+export interface Messenger {
+  /**
+   * Send a request. Requests to one node arrive in the order of the calls; a request waits while no connection stands and the node is
+   * alive. `done` is called exactly once, never within this call. `payload` (at most 4072 bytes) is copied or sent before it returns.
+   */
+  request(node: number, type: number, key: number, payload: Uint8Array, done: (result: RequestResult) => void): void;
+  /**
+   * Handle a message type under a key (unsigned 32 bits). Longer payloads than `maxLength` are answered `overflow`. Returns what ends it;
+   * then the peer gets `no-handler`. One handler per key and type: a second one is an internal error.
+   */
+  handle(key: number, type: number, maxLength: number, handler: MessageHandler): () => void;
+}
