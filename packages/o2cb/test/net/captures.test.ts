@@ -37,7 +37,7 @@ describe.each(CAPTURES)('capture %s', (name) => {
   const { items, streams } = readO2net(name);
 
   it('decodes to what the oracle says, line by line', () => {
-    const transport = / (?:TCP (?:SYN(?:\+ACK)? \d+->\d+|FIN|RST)|HANDSHAKE .*|KEEP_\w+|  STATUS #\d+ \w+ sys=\d+|\w+ #\d+ key=\w+ len=\d+)/;
+    const transport = / (?:TCP (?:SYN(?:\+ACK)? \d+->\d+|FIN|RST)|HANDSHAKE .*|KEEP_\w+| {2}STATUS #\d+ \w+ sys=\d+|\w+ #\d+ key=\w+ len=\d+)/;
     const wanted = decodeLines(name).map((text) => {
       const match = transport.exec(text);
       if (!match) throw new Error(`a line of the decode is not understood: ${text}`);
