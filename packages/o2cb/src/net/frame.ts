@@ -144,7 +144,7 @@ export class StreamDecoder {
     if (length > MAX_PAYLOAD) throw new CorruptionError('O2NET_FRAME', `a frame announces ${length} bytes of payload; at most ${MAX_PAYLOAD} are allowed`, { field: 'data_len', length });
     const end = HeaderLayout.BYTES + length;
     if (view.byteLength < end) return undefined;
-    const payload = this.#bytes.slice(HeaderLayout.BYTES, end);
+    const payload = new Uint8Array(this.#bytes.subarray(HeaderLayout.BYTES, end)); // Buffer's slice would be a view
     this.#bytes = this.#bytes.subarray(end);
     return {
       magic,
