@@ -5,6 +5,8 @@
  * bounced through ours in pieces. Asynchronous requests run in libuv's pool, which suits programs that do one thing (mkfs,
  * cp, check); threads that own their I/O use the *Sync methods, and a volume process uses `IoWorkerDevice`.
  *
+ * Every request asks the fence first and waits while it is shut.
+ *
  * Durability is fdatasync's: with O_DIRECT it flushes the device's write cache and the file's extents, without it the page
  * cache too.
  */
@@ -13,6 +15,7 @@ import { AlignedPool, isAligned } from './aligned-pool.js';
 import type { BlockDevice } from './block-device.js';
 import { IoError } from './errors.js';
 import { type HelperResult, discardRange, zeroRange } from './helpers.js';
+import { type Fence, NO_FENCE } from './direct/fence.js';
 import { InFlight } from './in-flight.js';
 import { type Operation, ioError, shortError, systemErrno } from './io-error.js';
 import { checkRange, checkWritable } from './range-check.js';
@@ -33,6 +36,8 @@ export interface OpenedFile {
   readonly logicalBlockSize: number;
   readonly readOnly: boolean;
   readonly canDiscard: boolean;
+  /** Until when requests may be submitted. Default: for ever. */
+  readonly fence?: Fence;
 }
 
 export class FileDevice implements BlockDevice, OpenedFile {
@@ -44,8 +49,9 @@ export class FileDevice implements BlockDevice, OpenedFile {
   readonly logicalBlockSize: number;
   readonly readOnly: boolean;
   readonly pool: AlignedPool;
+  readonly fence: Fence;
   #canDiscard: boolean;
-  #helperZeroes = true;
+  #helperZeroes: boolean;
   readonly #inFlight = new InFlight();
   #closing?: Promise<void>;
 
@@ -57,7 +63,10 @@ export class FileDevice implements BlockDevice, OpenedFile {
     this.size = opened.size;
     this.logicalBlockSize = opened.logicalBlockSize;
     this.readOnly = opened.readOnly;
-    this.#canDiscard = opened.canDiscard;
+    this.fence = opened.fence ?? NO_FENCE;
+    // Helper programs do I/O that no fence holds up: with one, there is no discard and no zeroing by the device.
+    this.#canDiscard = opened.canDiscard && this.fence === NO_FENCE;
+    this.#helperZeroes = this.fence === NO_FENCE;
     this.pool = pool;
   }
 
@@ -90,12 +99,12 @@ export class FileDevice implements BlockDevice, OpenedFile {
 
   async flush(): Promise<void> {
     this.#check(0, 0);
-    await this.#inFlight.run(
-      () =>
-        new Promise<void>((resolve, reject) => {
-          fdatasync(this.fd, (error) => (error ? reject(this.#failed('flush', 0, 0, error)) : resolve()));
-        }),
-    );
+    await this.#inFlight.run(async () => {
+      if (this.fence.shut()) await this.fence.opened();
+      await new Promise<void>((resolve, reject) => {
+        fdatasync(this.fd, (error) => (error ? reject(this.#failed('flush', 0, 0, error)) : resolve()));
+      });
+    });
   }
 
   /** Like `read`, blocking the calling thread. */
@@ -128,6 +137,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
   /** Like `flush`, blocking the calling thread. */
   flushSync(): void {
     this.#check(0, 0);
+    this.fence.pass();
     try {
       fdatasyncSync(this.fd);
     } catch (error) {
@@ -220,6 +230,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
 
   async #readFully(offset: number, into: Uint8Array): Promise<void> {
     for (let done = 0; done < into.length; ) {
+      if (this.fence.shut()) await this.fence.opened();
       const n = await new Promise<number>((resolve, reject) => {
         read(this.fd, into, done, into.length - done, offset + done, (error, bytes) =>
           error ? reject(this.#failed('read', offset, into.length, error)) : resolve(bytes),
@@ -232,6 +243,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
 
   async #writeFully(offset: number, from: Uint8Array): Promise<void> {
     for (let done = 0; done < from.length; ) {
+      if (this.fence.shut()) await this.fence.opened();
       const n = await new Promise<number>((resolve, reject) => {
         write(this.fd, from, done, from.length - done, offset + done, (error, bytes) =>
           error ? reject(this.#failed('write', offset, from.length, error)) : resolve(bytes),
@@ -244,6 +256,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
 
   #readFullySync(offset: number, into: Uint8Array): void {
     for (let done = 0; done < into.length; ) {
+      this.fence.pass();
       let n: number;
       try {
         n = readSync(this.fd, into, done, into.length - done, offset + done);
@@ -257,6 +270,7 @@ export class FileDevice implements BlockDevice, OpenedFile {
 
   #writeFullySync(offset: number, from: Uint8Array): void {
     for (let done = 0; done < from.length; ) {
+      this.fence.pass();
       let n: number;
       try {
         n = writeSync(this.fd, from, done, from.length - done, offset + done);

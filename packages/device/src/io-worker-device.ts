@@ -12,6 +12,7 @@ import { AlignedPool, isAligned } from './aligned-pool.js';
 import type { BlockDevice } from './block-device.js';
 import { IoError } from './errors.js';
 import { BOUNCE_BYTES, type FileDevice } from './file-device.js';
+import { NO_FENCE } from './direct/fence.js';
 import { InFlight } from './in-flight.js';
 import { type Operation, ioError, shortError } from './io-error.js';
 import { IoRing, OP_FLUSH, OP_READ, OP_STOP, OP_WRITE, OP_ZERO, SLOTS, STATUS_SHORT } from './io-ring.js';
@@ -63,7 +64,7 @@ export class IoWorkerDevice implements BlockDevice {
     this.pool = pool;
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
-    const start: IoThreadStart = { ring: this.#ring.memory, fd: file.fd, port: port2 };
+    const start: IoThreadStart = { ring: this.#ring.memory, fd: file.fd, port: port2, fence: file.fence === NO_FENCE ? undefined : file.fence.memory };
     this.#worker = new Worker(new URL('./io-worker-thread.js', import.meta.url), {
       workerData: start,
       transferList: [port2],

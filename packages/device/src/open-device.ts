@@ -16,6 +16,7 @@ import { close, closeSync, fstat, open, openSync, read } from 'node:fs';
 import { promisify } from 'node:util';
 import { AlignedPool } from './aligned-pool.js';
 import { busy, refuseHeld, refuseLoopBacked, refuseMounted } from './claims.js';
+import type { Fence } from './direct/fence.js';
 import { ERRNO, type ErrnoName, IoError, LunfsError, UsageError } from './errors.js';
 import { FileDevice } from './file-device.js';
 import { type HelperResult, flock } from './helpers.js';
@@ -42,6 +43,8 @@ export interface OpenOptions {
   readonly warn?: (message: string) => void;
   /** Buffers for requests that are not aligned. Default: a pool of its own. */
   readonly pool?: AlignedPool;
+  /** Until when requests may be submitted, for a LUN that other hosts write too. Default: for ever. */
+  readonly fence?: Fence;
   /** Where sysfs is; for tests. */
   readonly sysfs?: string;
 }
@@ -112,7 +115,7 @@ async function openBlock(path: string, stats: Stats, options: OpenOptions): Prom
     throw excl !== 0 && systemErrno(cause) === 'EBUSY' ? busy(path, realPath, number, cause) : openError(path, options, cause);
   });
   const device = new FileDevice(
-    { fd, name: path, kind: 'block', direct: true, size, logicalBlockSize, readOnly, canDiscard: facts.discardMaxBytes > 0 },
+    { fd, name: path, kind: 'block', direct: true, size, logicalBlockSize, readOnly, canDiscard: facts.discardMaxBytes > 0, fence: options.fence },
     options.pool,
   );
   if (!exclusive) return device;
@@ -184,7 +187,7 @@ async function openFile(path: string, stats: Stats, options: OpenOptions): Promi
     });
   }
   const device = new FileDevice(
-    { fd, name: path, kind: 'file', direct, size, logicalBlockSize, readOnly: !options.write, canDiscard: options.write ?? false },
+    { fd, name: path, kind: 'file', direct, size, logicalBlockSize, readOnly: !options.write, canDiscard: options.write ?? false, fence: options.fence },
     pool,
   );
   if (!exclusive) return device;

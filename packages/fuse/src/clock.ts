@@ -1,12 +1,4 @@
-/**
- * The process's monotonic clock in milliseconds: the same value in every thread (a worker's own performance.now() starts at
- * the worker's start), which is what a Gate's deadline is compared with.
- */
-const base = Number(process.hrtime.bigint()) / 1e6 - performance.now();
-
-export function monotonic(): number {
-  return performance.now() + base;
-}
+/** The one timer of a mount; everything else is told the time. */
 
 /** Resolves true after `ms`; false at once when `signal` aborts. Does not keep the process alive. */
 export function delay(ms: number, signal?: AbortSignal): Promise<boolean> {

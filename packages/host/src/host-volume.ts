@@ -102,7 +102,7 @@ export class HostVolume {
   private constructor(readonly device: IoWorkerDevice, readonly volume: Volume, private readonly options: HostVolumeOptions) {
     this.#log = options.log ?? (() => undefined);
     const { fd, direct } = device.file;
-    this.files = new FileTable(volume.ctx, direct ? { fd, alignment: device.logicalBlockSize } : undefined, this.#report);
+    this.files = new FileTable(volume.ctx, direct ? { fd, alignment: device.logicalBlockSize, fence: device.file.fence } : undefined, this.#report);
   }
 
   /** Open the device, exclusively unless only reading, and mount its volume. Throws what `openDevice` and `Volume.mount` refuse by name. */

@@ -12,16 +12,21 @@
  *
  * The steps stand on `GateCells`, so that the test can run this very code in all interleavings (test/direct/gate.test.ts).
  */
+import { Fence, NO_FENCE } from './fence.js';
 
-/** Bytes of shared memory one gate needs. */
-export const GATE_BYTES = 64;
+/** Bytes of shared memory one gate needs, without its fence. */
+const GATE_BYTES = 64;
 
 /** Indexes of the cells. */
 export const EPOCH = 0; // bumped by every recall
 export const IN_FLIGHT = 1; // requests between enter and leave
 export const NO_WRITES = 2; // non-zero: in-place writes forbidden (read-only or fenced)
 
-const DEADLINE = 2; // index in the Float64 view: monotonic ms after which nothing may be submitted
+/** What a gate is made of, for another thread. Without `fence` the gate never shuts by itself. */
+export interface GateMemory {
+  readonly cells: SharedArrayBuffer;
+  readonly fence?: SharedArrayBuffer;
+}
 
 /** The shared cells, each access one atomic step. */
 export interface GateCells {
@@ -33,21 +38,24 @@ export interface GateCells {
   notify(cell: number): void;
   /** Resolves at once if the cell isn't `value`, else at the next notify. */
   wait(cell: number, value: number): Promise<void>;
-  /** Monotonic milliseconds. */
-  deadline(): number;
-  setDeadline(at: number): void;
+  /** The fence forbids to submit at `now`, monotonic milliseconds. */
+  shut(now: number): boolean;
 }
 
 export class Gate {
   /** What to give a worker, which makes its own Gate of it. */
-  readonly memory: SharedArrayBuffer;
+  readonly memory: GateMemory;
   readonly #cells: GateCells;
 
   /** Without `memory` a new, open gate; with it the gate that another thread made. */
-  constructor(memory?: SharedArrayBuffer, cells?: GateCells) {
-    this.memory = memory ?? new SharedArrayBuffer(GATE_BYTES);
+  constructor(memory?: GateMemory, cells?: GateCells) {
+    this.memory = memory ?? { cells: new SharedArrayBuffer(GATE_BYTES) };
     this.#cells = cells ?? new SharedCells(this.memory);
-    if (!memory) this.#cells.setDeadline(Number.POSITIVE_INFINITY);
+  }
+
+  /** A new gate that lets nothing in past the fence's deadline. */
+  static under(fence: Fence): Gate {
+    return new Gate({ cells: new SharedArrayBuffer(GATE_BYTES), fence: fence === NO_FENCE ? undefined : fence.memory });
   }
 
   /** The present epoch; a worker tags its cached map with it. */
@@ -59,7 +67,7 @@ export class Gate {
   enter(epoch: number, now: number, write: boolean): boolean {
     const cells = this.#cells;
     cells.add(IN_FLIGHT, 1);
-    if (cells.load(EPOCH) === epoch && now < cells.deadline() && (!write || cells.load(NO_WRITES) === 0)) return true;
+    if (cells.load(EPOCH) === epoch && !cells.shut(now) && (!write || cells.load(NO_WRITES) === 0)) return true;
     this.leave();
     return false;
   }
@@ -81,11 +89,6 @@ export class Gate {
     for (let busy = this.#cells.load(IN_FLIGHT); busy !== 0; busy = this.#cells.load(IN_FLIGHT)) await this.#cells.wait(IN_FLIGHT, busy);
   }
 
-  /** Owner: monotonic milliseconds (performance.timeOrigin-free clock of the process) until which I/O may be submitted. */
-  setDeadline(at: number): void {
-    this.#cells.setDeadline(at);
-  }
-
   /** Owner: no write enters from now on, or again may. Writes that have entered go on: see `idle`. */
   forbidWrites(forbidden: boolean): void {
     this.#cells.store(NO_WRITES, forbidden ? 1 : 0);
@@ -95,11 +98,11 @@ export class Gate {
 /** The cells in shared memory. The epoch wraps at 2^31, which a map's epoch, read from here, does alike. */
 class SharedCells implements GateCells {
   readonly #i32: Int32Array;
-  readonly #f64: Float64Array;
+  readonly #fence: Fence;
 
-  constructor(memory: SharedArrayBuffer) {
-    this.#i32 = new Int32Array(memory, 0, 4);
-    this.#f64 = new Float64Array(memory);
+  constructor({ cells, fence }: GateMemory) {
+    this.#i32 = new Int32Array(cells, 0, 4);
+    this.#fence = fence === undefined ? NO_FENCE : new Fence(fence);
   }
 
   load(cell: number): number {
@@ -118,12 +121,7 @@ class SharedCells implements GateCells {
     const wait = Atomics.waitAsync(this.#i32, cell, value);
     if (wait.async) await wait.value;
   }
-  // JavaScript has no atomic double. An aligned one is read and written whole on every 64-bit machine Node runs on, and the
-  // atomic accesses around it keep it from being moved; a deadline seen late is within the fence's margin.
-  deadline(): number {
-    return this.#f64[DEADLINE];
-  }
-  setDeadline(at: number): void {
-    this.#f64[DEADLINE] = at;
+  shut(now: number): boolean {
+    return this.#fence.shut(now);
   }
 }

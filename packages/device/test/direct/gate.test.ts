@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { Fence } from '../../src/direct/fence.js';
 import { EPOCH, Gate, type GateCells, IN_FLIGHT, NO_WRITES } from '../../src/direct/gate.js';
 import { type Model, type Program, type Steps, explore } from '../support/explore.js';
 
 /** The gate over modelled cells; its own memory is not used. */
-const gateOn = (cells: GateCells): Gate => new Gate(new SharedArrayBuffer(64), cells);
+const gateOn = (cells: GateCells): Gate => new Gate({ cells: new SharedArrayBuffer(64) }, cells);
 type Enter = (steps: Steps, epoch: number, write: boolean) => boolean;
 const realEnter: Enter = (steps, epoch, write) => gateOn(steps).enter(epoch, 0, write);
 
@@ -87,18 +88,19 @@ describe('Gate, in all interleavings', () => {
 
 describe('Gate, in shared memory', () => {
   it('lets requests of the present epoch in, before the deadline, and no others', () => {
-    const gate = new Gate();
+    const fence = new Fence(undefined, Number.POSITIVE_INFINITY);
+    const gate = Gate.under(fence);
     const remote = new Gate(gate.memory);
     expect(remote.enter(0, 1e9, true)).toBe(true);
     remote.leave();
     expect(remote.enter(1, 0, false)).toBe(false);
-    gate.setDeadline(100);
+    fence.setDeadline(100, Number.POSITIVE_INFINITY);
     expect(remote.enter(0, 99.9, false)).toBe(true);
     remote.leave();
     expect(remote.enter(0, 100, false)).toBe(false);
-    gate.setDeadline(0);
+    fence.setDeadline(0, Number.POSITIVE_INFINITY);
     expect(new Gate(gate.memory).enter(0, 0, false)).toBe(false); // attaching opens nothing
-    gate.setDeadline(Number.POSITIVE_INFINITY);
+    fence.setDeadline(Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY);
     gate.forbidWrites(true);
     expect(remote.enter(0, 0, true)).toBe(false);
     expect(remote.enter(0, 0, false)).toBe(true);

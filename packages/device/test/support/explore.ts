@@ -97,8 +97,8 @@ async function step(state: State, index: number, program: Program): Promise<void
       });
       if (thread.waitsOn >= 0) throw new Suspend();
     },
-    deadline: () => Number.POSITIVE_INFINITY,
-    setDeadline: () => undefined,
+    shut: () => false,
+    
     act: (change) => perform(() => change(model.facts, cells) ?? 0),
   };
   try {

@@ -7,7 +7,7 @@
  * request inside them neither reads past EOF nor extends the file. Everything else is the owner's: holes, tails, growth,
  * setuid bits to be cleared, files without a descriptor to read from.
  */
-import { DirectMap, Gate } from '@lunfs/device';
+import { DirectMap, Gate, type GateMemory } from '@lunfs/device';
 import { MAX_WRITE, O, OPCODE, WRITE_FLAG } from '../protocol/constants.js';
 import { readU64 } from '../protocol/struct.js';
 import { IN_HEADER, READ_IN, WRITE_IN } from '../protocol/structs.js';
@@ -17,7 +17,7 @@ const PIECES_MAX = 16;
 
 /** What the main thread tells workers about open files. */
 export type FileNews =
-  | { readonly kind: 'open'; readonly fh: number; readonly fd: number; readonly alignment: number; readonly gate: SharedArrayBuffer; readonly wrote: SharedArrayBuffer; readonly directIo: boolean }
+  | { readonly kind: 'open'; readonly fh: number; readonly fd: number; readonly alignment: number; readonly gate: GateMemory; readonly wrote: SharedArrayBuffer; readonly directIo: boolean }
   | { readonly kind: 'map'; readonly fh: number; readonly epoch: number; readonly write: boolean; readonly runs: Float64Array }
   | { readonly kind: 'close'; readonly fh: number };
 

@@ -7,8 +7,7 @@
  */
 import fs from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { InternalError } from '@lunfs/device';
-import { monotonic } from '../clock.js';
+import { InternalError, monotonicMs } from '@lunfs/device';
 import { printReply, printRequest } from '../protocol/print.js';
 import { putHeader } from '../protocol/replies.js';
 import { OUT_HEADER, WRITE_OUT } from '../protocol/structs.js';
@@ -58,7 +57,7 @@ function reply(segment: Segment, at: number, length: number): void {
 /** Do the planned I/O on the device; false when the owner must do it. Bytes go to or come from `at` in the slot's segment. */
 function transfer(segment: Segment, at: number, write: boolean): boolean {
   const { file } = plan;
-  if (!file.gate.enter(plan.epoch, monotonic(), write)) return false;
+  if (!file.gate.enter(plan.epoch, monotonicMs(), write)) return false;
   try {
     let done = 0;
     for (let i = 0; i < plan.count; i++) {
@@ -74,7 +73,7 @@ function transfer(segment: Segment, at: number, write: boolean): boolean {
     return false;
   } finally {
     // Before `leave`: who has recalled the mapping must find the mark.
-    if (write && file.wrote.set(monotonic())) Atomics.add(anyWrote, 0, 1);
+    if (write && file.wrote.set(monotonicMs())) Atomics.add(anyWrote, 0, 1);
     file.gate.leave();
   }
 }

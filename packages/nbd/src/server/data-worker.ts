@@ -14,7 +14,7 @@
 import * as fs from 'node:fs';
 import * as net from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
-import { DirectMap, Gate } from '@lunfs/device';
+import { DirectMap, Gate, type GateMemory } from '@lunfs/device';
 import type { Agreed } from '../request.js';
 import { Control } from './control.js';
 import { keepOpen } from './io.js';
@@ -28,7 +28,7 @@ export interface DataWorkerStart {
   readonly control: SharedArrayBuffer;
   readonly memory: ConnectionMemory;
   readonly agreed: Agreed;
-  readonly direct: { readonly fd: number; readonly alignment: number; readonly gate: SharedArrayBuffer };
+  readonly direct: { readonly fd: number; readonly alignment: number; readonly gate: GateMemory };
   /** Requests that arrived with the last option. */
   readonly rest: Uint8Array;
 }

@@ -12,10 +12,9 @@
  * - Nothing here waits: a request that needs the owner is parked in its slot and others are served.
  */
 import * as fs from 'node:fs';
-import type { DirectMap, Gate } from '@lunfs/device';
+import { type DirectMap, type Gate, monotonicMs } from '@lunfs/device';
 import { Command, CommandFlag, NBD_REQUEST_MAGIC, Request } from '../protocol.js';
 import { CLOSE, validate, wireOffset, type Agreed } from '../request.js';
-import { monotonicMs } from './clock.js';
 import { OWNER, decide } from './decide.js';
 import type { OwnerReply, OwnerRequest } from './owner.js';
 import { transferErrno, type Replies } from './replies.js';

@@ -1,13 +1,15 @@
-import { DirectMap, Gate } from '@lunfs/device';
+import { DirectMap, Fence, Gate } from '@lunfs/device';
 import * as fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { OWNER, OWNER_UNALIGNED, decide } from '../../src/server/decide.js';
 
+let fence: Fence;
 let gate: Gate;
 let map: DirectMap;
 
 beforeEach(() => {
-  gate = new Gate();
+  fence = new Fence(undefined, Number.POSITIVE_INFINITY);
+  gate = Gate.under(fence);
   map = new DirectMap();
   map.reset(gate.epoch);
   map.add(65536, 65536, 1 << 30);
@@ -39,7 +41,7 @@ describe('decide', () => {
   });
 
   it('asks the owner once the mapping is recalled, the deadline has passed or writes are forbidden', async () => {
-    gate.setDeadline(100);
+    fence.setDeadline(100, Number.POSITIVE_INFINITY);
     expect(decide(65536, 4096, false, map, gate, 4096, 100)).toBe(OWNER);
     expect(decide(65536, 4096, false, map, gate, 4096, 99)).toBe(1 << 30);
     gate.leave();

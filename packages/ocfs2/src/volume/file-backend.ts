@@ -9,7 +9,7 @@
  *    that is mapped goes only by way of a recall, so one commit per mapping is enough for all writes through it.
  * Mounts of buffered files promise that at fsync only, as every file system does: their backends do not survive by themselves.
  */
-import { type FileBackend, Gate, type MappedRun, type RangeStatus, UsageError } from '@lunfs/device';
+import { type Fence, type FileBackend, Gate, NO_FENCE, type MappedRun, type RangeStatus, UsageError } from '@lunfs/device';
 import type { FsContext } from '../context.js';
 import { PR } from '../locking/levels.js';
 import { fileStatus, mapRange } from './file-map.js';
@@ -26,6 +26,8 @@ export interface DirectAccess {
   readonly fd: number;
   /** Bytes: offsets, lengths and memory must be multiples. */
   readonly alignment: number;
+  /** Until when they may. Default: for ever. */
+  readonly fence?: Fence;
 }
 
 export interface BackendOptions {
@@ -50,7 +52,7 @@ export class SharedFile {
 
   get gate(): Gate {
     if (this.#made === undefined) {
-      const gate = new Gate();
+      const gate = Gate.under(this.access?.fence ?? NO_FENCE);
       this.#made = { gate, unregister: registerGate(this.ctx, this.ino, gate) };
     }
     return this.#made.gate;
