@@ -1,2 +1,3 @@
+export * from './config/index.js';
 export * from './node-map.js';
 export * from './ports.js';
