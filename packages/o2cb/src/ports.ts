@@ -44,10 +44,10 @@ export type RequestResult =
 
 /**
  * A handler of a message. `payload` is the callee's to keep. `reply` must be called exactly once, in the call or later, with a signed
- * 32-bit value; what is done after it happens after the status is on its way, before the next message of the same peer is handled
- * only if it is done in the call.
+ * 32-bit value, or `no-handler` if it turns out that nobody is there to handle it; what is done after it happens after the status is on
+ * its way, before the next message of the same peer is handled only if it is done in the call.
  */
-export type MessageHandler = (from: number, payload: Uint8Array, reply: (status: number) => void) => void;
+export type MessageHandler = (from: number, payload: Uint8Array, reply: (status: number | 'no-handler') => void) => void;
 
 /** What the lock manager and the heartbeat's negotiation ask of o2net. */
 export interface Messenger {
