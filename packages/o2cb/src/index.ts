@@ -1,3 +1,4 @@
 export * from './config/index.js';
+export * from './heartbeat/index.js';
 export * from './node-map.js';
 export * from './ports.js';

@@ -101,10 +101,9 @@ function parse(file: string, lines: readonly string[]): Stanza[] {
     if (line.includes('\0')) malformed('it holds a NUL byte: is this a text file?');
     // The scanner below the tools' parser would skip everything up to the next "*/", in whatever line it is.
     if (line.includes('/*')) malformed('the tools take "/*" for the begin of a comment; remove it');
+    if (line.startsWith('#')) continue;
     if (/^[ \t]*$/.test(line)) {
       open = undefined;
-    } else if (line.startsWith('#')) {
-      continue;
     } else if (/^[ \t]/.test(line)) {
       const match = /^[ \t]+([A-Za-z0-9_]+)[ \t]*=[ \t]*(.*)$/s.exec(line);
       if (!match) malformed('an attribute is written "<tab>name = value"');

@@ -1,0 +1,1 @@
+export { FenceDeadline, type FenceGrant, type FenceState } from './fence-deadline.js';
