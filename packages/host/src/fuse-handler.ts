@@ -351,6 +351,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
       if (!(error instanceof LunfsError) || error.kind === 'internal') this.report(error, 'readdir');
     };
     const found = entries.map((): Attributes | undefined => undefined);
+    await this.volume.names.readAhead(entries.filter(({ name }) => !isDots(name)).map(({ blkno }) => blkno));
     const loads: Promise<void>[] = [];
     for (const [i, { name, blkno }] of entries.entries()) {
       if (isDots(name)) continue;

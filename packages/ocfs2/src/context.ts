@@ -96,6 +96,11 @@ export class FsContext {
     return op.lock(this.#metaLockNames.get(blkno) ?? this.#nameMetaLock(blkno), level, this.#ranks.get(blkno) ?? RANK.inode);
   }
 
+  /** The same if it is to be had at once, else undefined. */
+  tryMetaLock(op: Op, blkno: number, level: LockLevel): MetaLock | undefined {
+    return op.tryLock(this.#metaLockNames.get(blkno) ?? this.#nameMetaLock(blkno), level, this.#ranks.get(blkno) ?? RANK.inode);
+  }
+
   #nameMetaLock(blkno: number): string {
     const { fsGeneration, rootBlkno, systemDirBlkno } = this.geo;
     const name = lockName('M', blkno, this.#ranks.has(blkno) || blkno === rootBlkno || blkno === systemDirBlkno ? fsGeneration : 0);

@@ -53,10 +53,7 @@ async function list(files: VolumeFiles, path: Buffer, options: Options): Promise
 async function directory(files: VolumeFiles, path: Buffer, found: Attributes, options: Options, show: (listed: readonly Listed[]) => void): Promise<void> {
   if (options.recursive && !options.json) printBytes(path, ':');
   const entries: Listed[] = [];
-  for (const name of await files.list(found)) {
-    const attributes = await files.child(found, name);
-    if (attributes !== undefined) entries.push(await listed(files, name, joinPath(path, name), attributes));
-  }
+  for (const { name, attributes } of await files.children(found)) entries.push(await listed(files, name, joinPath(path, name), attributes));
   show(entries);
   if (!options.recursive) return;
   for (const one of entries) {

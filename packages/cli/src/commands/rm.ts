@@ -56,10 +56,7 @@ class Remover {
     const { names } = this.files.volume;
     if (!isType(found, MODE.DIR)) await names.unlink(directory.blkno, name);
     else {
-      for (const child of await this.files.list(found)) {
-        const below = await this.files.child(found, child);
-        if (below !== undefined) await this.#entry(found, child, below);
-      }
+      for (const { name: child, attributes } of await this.files.children(found)) await this.#entry(found, child, attributes);
       await names.rmdir(directory.blkno, name);
     }
     this.#progress.tell('removed', ++this.#done);

@@ -52,10 +52,7 @@ export function stat(program: Command): void {
             if (options.json) json.push({ ...nameFact('path', at), ...one, xattrs: one.xattrs.map(({ name, size, value }) => ({ ...nameFact('name', name), size, value })), mode: octal(one.mode), ...(target ? nameFact('target', target) : {}) });
             else show(at, one, target);
             if (!options.recursive || !isType(found, MODE.DIR)) return;
-            for (const name of await files.list(found)) {
-              const child = await files.child(found, name);
-              if (child !== undefined) await each(joinPath(at, name), child);
-            }
+            for (const { name, attributes } of await files.children(found)) await each(joinPath(at, name), attributes);
           };
           const start = Buffer.from(path);
           await each(start, await files.find(start, { follow: options.dereference ?? false }));

@@ -159,8 +159,19 @@ export class BlockCache {
   }
 
   async #loadRun(run: readonly BlockWish[]): Promise<void> {
+    const { device } = this, { blockSize } = this.geo;
+    const length = run.length * blockSize;
+    const bytes = device.pool?.acquire(length) ?? new Uint8Array(length);
+    try {
+      await this.#loadInto(run, bytes);
+    } finally {
+      device.pool?.release(bytes);
+    }
+  }
+
+  /** Each block gets memory of its own: one that stays must not keep the whole run. */
+  async #loadInto(run: readonly BlockWish[], bytes: Uint8Array): Promise<void> {
     const { blockSize } = this.geo;
-    const bytes = new Uint8Array(run.length * blockSize);
     const promise = this.device.read(run[0].blkno * blockSize, bytes);
     for (const w of run) this.#loading.set(w.blkno, promise);
     // True if the block was not published meanwhile (created, or its lock dropped): else what we read is stale.
@@ -175,7 +186,7 @@ export class BlockCache {
     for (let i = 0; i < run.length; i++) {
       const { blkno, kind, owner } = run[i];
       if (!ours(blkno)) continue;
-      const block = new Block(this.geo.device, blkno, bytes.slice(i * blockSize, (i + 1) * blockSize));
+      const block = new Block(this.geo.device, blkno, this.buffers.copy(bytes.subarray(i * blockSize, (i + 1) * blockSize)));
       try {
         validateBlock(block, kind, this.geo);
         this.put(new CacheEntry(block, kind, owner));

@@ -3,7 +3,7 @@
  * must be waited for is waited for in rank order only: locks that come after it are given back first and taken again
  * after it, so that no two nodes, each holding what the other waits for, ever wait in a circle.
  */
-import type { LockLevel } from '../locking/levels.js';
+import { type LockLevel, NL } from '../locking/levels.js';
 import { type RankedLock, lockOrder } from './lock-order.js';
 import { type MetaLock, Need } from './need.js';
 
@@ -54,6 +54,16 @@ export class LockSession {
     if (level > want.level) want.level = level;
     if (want.held === 0 && this.table.tryHold(name, want.level)) return this.#take(want);
     throw new Need(`lock ${name}`, () => this.#acquire());
+  }
+
+  /** The lock if it is to be had without waiting, else undefined: what must not hold anybody up asks so, in any order. */
+  tryRequire(name: string, level: LockLevel, rank: number): MetaLock | undefined {
+    const known = this.#wanted.get(name);
+    if (known !== undefined && known.held >= level) return this.require(name, level, rank);
+    if (known !== undefined || !this.table.tryHold(name, level)) return undefined;
+    const want = { name, rank, order: this.#asked++, attempt: this.#attempt, level, held: NL as LockLevel, lock: { name, level } };
+    this.#wanted.set(name, want);
+    return this.#take(want);
   }
 
   /** Give everything back (end of the operation, or before a wait that may need the locks elsewhere). */

@@ -49,6 +49,11 @@ export class Op {
     return this.locks.require(name, level, rank);
   }
 
+  /** Like `lock`, but never waits: undefined where that would take longer than a look at what is cached. */
+  tryLock(name: string, level: LockLevel, rank: number): MetaLock | undefined {
+    return this.locks.tryRequire(name, level, rank);
+  }
+
   /** The block's present bytes in this operation. They must not be changed: use `write`. */
   read(owner: MetaLock, blkno: number, kind: BlockKind): Block {
     const own = this.overlay.get(blkno);
@@ -83,8 +88,23 @@ export class Op {
   prefetch(owner: MetaLock, blocks: Iterable<number>, kind: BlockKind): void {
     let missing: BlockWish[] | undefined;
     for (const blkno of blocks) {
-      if (!this.overlay.has(blkno) && this.cache.get(blkno, kind, owner.name) === undefined) (missing ??= []).push({ blkno, kind, owner: owner.name });
+      if (!this.#has(owner, blkno, kind)) (missing ??= []).push({ blkno, kind, owner: owner.name });
     }
+    this.#load(missing);
+  }
+
+  /** `prefetch` for blocks under a lock each. */
+  prefetchEach(blocks: Iterable<readonly [owner: MetaLock, blkno: number]>, kind: BlockKind): void {
+    let missing: BlockWish[] | undefined;
+    for (const [owner, blkno] of blocks) if (!this.#has(owner, blkno, kind)) (missing ??= []).push({ blkno, kind, owner: owner.name });
+    this.#load(missing);
+  }
+
+  #has(owner: MetaLock, blkno: number, kind: BlockKind): boolean {
+    return this.overlay.has(blkno) || this.cache.get(blkno, kind, owner.name) !== undefined;
+  }
+
+  #load(missing: BlockWish[] | undefined): void {
     // More than the cache can keep would never all be there at once: then the walk asks block by block.
     if (missing !== undefined && missing.length < this.cache.capacity / 2) throw this.#missing(missing);
   }

@@ -3,10 +3,12 @@
  * attributes for a name gives the caller one reference to it (as FUSE counts lookups); `forget` gives references back.
  * A referenced inode is never wiped, whoever removes its names.
  */
+import { LunfsError } from '@lunfs/device';
 import type { FsContext, InodeRef } from '../context.js';
 import { type DirEntry, dirEntries } from '../dir/index.js';
 import { EX, PR, lockName } from '../locking/levels.js';
-import type { Op } from '../txn/index.js';
+import { DINODE_ANY } from '../format/kinds.js';
+import type { MetaLock, Op } from '../txn/index.js';
 import { type Attributes, attributesOf, liveDirectory, liveInode } from './attributes.js';
 import {
   type AtimeRule, type AttributeChange, DEFAULT_ATIME, type VolumeStatistics, atimeIsDue, changeAttributes, changeFlags, touchAtime, volumeStatistics,
@@ -41,6 +43,24 @@ export class Namespace {
     return this.ctx.engine.read('lookup', (op) => {
       const found = findName(op, this.ctx, dir, name);
       return found && this.#referred(op, found);
+    });
+  }
+
+  /**
+   * Read the inodes of a listing in few large requests, as far as their locks are to be had without waiting. A help for `refer` and
+   * `attributes`, which ask for what is missing afterwards, and report what cannot be read.
+   */
+  async readAhead(blknos: readonly number[]): Promise<void> {
+    const body = (op: Op) => {
+      const found: [MetaLock, number][] = [];
+      for (const blkno of blknos) {
+        const lock = this.ctx.tryMetaLock(op, blkno, PR);
+        if (lock !== undefined) found.push([lock, blkno]);
+      }
+      op.prefetchEach(found, DINODE_ANY);
+    };
+    await this.ctx.engine.read('read ahead', body).catch((error: unknown) => {
+      if (!(error instanceof LunfsError) || error.kind === 'internal') throw error;
     });
   }
 

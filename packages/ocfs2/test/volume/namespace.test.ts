@@ -39,6 +39,30 @@ describe.each(variants(VOLUMES))('names on $name', (spec) => {
     expect(await debugfs(device, 'ls //orphan_dir:0000')).not.toMatch(/[0-9a-f]{16}/);
   });
 
+  test('the inodes of a listing are read ahead in few requests', async () => {
+    const device = await makeVolume(spec);
+    const before = await Names.open(device);
+    const { blkno } = await before.create(before.ns.root, 'some', DIR);
+    for (let i = 0; i < 150; i++) await before.create(blkno, `name-${i}`, FILE);
+    await before.ctx.engine.log.flush();
+    const fs = await Names.open(device);
+    const inodes = [...(await fs.list(blkno)).entries()].filter(([name]) => !name.startsWith('.')).map(([, ino]) => ino);
+    let reads = 0;
+    const read = device.read.bind(device);
+    device.read = (offset, into) => {
+      reads++;
+      return read(offset, into);
+    };
+    await fs.ns.readAhead(inodes);
+    const ahead = reads;
+    // A lock that cannot be had at once is left out.
+    if (!HOSTILE) expect(ahead).toBeLessThan(inodes.length / 8);
+    for (const ino of inodes) expect((await fs.ns.attributes(ino)).mode).toBe(FILE.mode);
+    if (!HOSTILE) expect(reads).toBe(ahead);
+    // What cannot be read is no error here, but where it is used.
+    await fs.ns.readAhead([device.size / fs.ctx.geo.blockSize - 1]);
+  });
+
   test(`a directory of ${COUNT} names comes and goes`, async () => {
     const device = await makeVolume(spec);
     const fs = await Names.open(device);
