@@ -26,6 +26,7 @@ export interface Membership {
 }
 
 /** Places in the order of listeners. */
+export const ORDER_QUORUM = 0;
 export const ORDER_NET = 1;
 export const ORDER_DLM = 10;
 
@@ -33,6 +34,19 @@ export interface MembershipListener {
   /** Configured nodes only. The local node is told of too. */
   nodeUp(node: number): void;
   nodeDown(node: number): void;
+}
+
+/**
+ * What o2net tells the quorum of connections (cluster-protocols.md 3). Each is called in the event that causes it.
+ * Linux 6.1 fs/ocfs2/cluster/quorum.c: o2quo_conn_up, o2quo_conn_err, o2quo_hb_still_up.
+ */
+export interface LinkListener {
+  /** Messages can be exchanged with the node, or it is heard again after it was idle. For the local node: o2net is running. */
+  connUp(node: number): void;
+  /** The connection was lost or is idle. May come again without `connUp` between. For the local node: o2net has ended. */
+  connError(node: number): void;
+  /** The node beats on although its connection has been in error for (dead threshold + 2) beats. */
+  stillUp(node: number): void;
 }
 
 /** How a request to another node ended. */
@@ -45,7 +59,8 @@ export type RequestResult =
 /**
  * A handler of a message. `payload` is the callee's to keep. `reply` must be called exactly once, in the call or later, with a signed
  * 32-bit value, or `no-handler` if it turns out that nobody is there to handle it; what is done after it happens after the status is on
- * its way, before the next message of the same peer is handled only if it is done in the call.
+ * its way, before the next message of the same peer is handled only if it is done in the call. A payload that can't be what it should be
+ * is answered by throwing CorruptionError in the call instead: the connection it came by is closed with that message.
  */
 export type MessageHandler = (from: number, payload: Uint8Array, reply: (status: number | 'no-handler') => void) => void;
 
