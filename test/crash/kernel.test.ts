@@ -1,6 +1,6 @@
 /**
  * A Linux node mounts volumes as a power failure of ours left them, unrecovered: it replays our journal, empties our
- * truncate log and local alloc, wipes our orphans. The tree it shows must be the one our own recovery shows of the same
+ * truncate log and local alloc, wipes our orphans. The tree it shows, attributes included, must be the one our own recovery shows of the same
  * image, which must be one the script allows; after its unmount fsck.ocfs2 must find nothing.
  * LUNFS_SEED=… repeats a run.
  */
@@ -12,6 +12,7 @@ import { CRASH_VOLUMES, MAY_BE_LEFT, type Recorded, checkImage, record } from '.
 import { SCRIPTS, playground, randomSteps } from '../../packages/ocfs2/test/support/crash-scripts.js';
 import type { Found } from '../../packages/ocfs2/test/support/posix.js';
 import { writeOut } from '../../packages/ocfs2/test/support/volume.js';
+import { type Attributes, attributesOf } from '../kernel/attributes.js';
 import { KernelNode } from '../support/machines.js';
 import { KNOWN_FALSE_POSITIVES, fsck } from '../support/ocfs2-tools.js';
 import { Cleanup, seed, tempDir } from '../support/temp.js';
@@ -28,6 +29,17 @@ function listing(tree: ReadonlyMap<string, Found>): string[] {
   }).sort();
 }
 
+/** Attributes of a tree, each as path, name and value. */
+function attributesOfTree(tree: ReadonlyMap<string, Found>): string[] {
+  return [...tree].flatMap(([path, { xattrs }]) => [...xattrs].map(([name, value]) => `${path}|${name}|${Buffer.from(value).toString('hex')}`)).sort();
+}
+
+/** The same of what a node told. */
+function told(attributes: Attributes): string[] {
+  const utf8 = (bytes: string): string => Buffer.from(bytes, 'latin1').toString();
+  return [...attributes].flatMap(([path, values]) => [...values].map(([name, value]) => `${path === '.' ? '' : utf8(path)}|${utf8(name)}|${value.toString('hex')}`)).sort();
+}
+
 /** The same of a directory, in the node, with as few programs as can be: each takes long to start under emulation. */
 const LIST = `find . -mindepth 0 | while IFS= read -r f; do
   n=\${f#.}; n=\${n#/}; set -- $(stat -c '%h %a %u %g %s %t %T' "$f"); a="$1|$2 $3 $4"
@@ -39,7 +51,7 @@ test('a kernel node recovers what a power failure left of our volumes', { timeou
   const start = seed('crash images for the kernel');
   const random = new Random(start);
   const directory = tempDir(cleanup, 'crash');
-  const images: { name: string; file: string; want: string[] }[] = [];
+  const images: { name: string; file: string; want: string[]; attributes: string[] }[] = [];
   const add = async (name: string, recorded: readonly Recorded[], ordered: boolean): Promise<void> => {
     const [{ recording }] = recorded;
     const point = Math.floor(recording.log.length * (0.3 + 0.65 * random.float()));
@@ -48,7 +60,8 @@ test('a kernel node recovers what a power failure left of our volumes', { timeou
     for (const image of [...lost, ...kept]) {
       const file = writeOut(image.device, path.join(directory, `${images.length}.img`));
       const what = `${name}, crash at ${image.point}${image.seed === undefined ? '' : `, seed ${image.seed}`}`;
-      images.push({ name: what, file, want: listing(await checkImage(recorded, image)) });
+      const tree = await checkImage(recorded, image);
+      images.push({ name: what, file, want: listing(tree), attributes: attributesOfTree(tree) });
     }
   };
   // A volume of a cluster carries our mark until we recover it: a node refuses it, so there is nothing to compare.
@@ -61,7 +74,7 @@ test('a kernel node recovers what a power failure left of our volumes', { timeou
   }
 
   const node = await KernelNode.start(cleanup, { disks: images.map(({ file }) => file) });
-  for (const [i, { name, want }] of images.entries()) {
+  for (const [i, { name, want, attributes }] of images.entries()) {
     const device = `/dev/vd${String.fromCharCode(97 + i)}`;
     // Twice: the node reads the root's dinode before it replays (Linux 6.1 fs/ocfs2/super.c:ocfs2_initialize_super), and on
     // a local volume shows what it was then, until the next mount.
@@ -70,6 +83,7 @@ test('a kernel node recovers what a power failure left of our volumes', { timeou
     await node.mount(device, '/mnt/lun');
     const got = (await node.must(`cd /mnt/lun && ${LIST}`)).split('\n').filter(Boolean).sort();
     expect(got, `LUNFS_SEED=${start}: ${name}`).toEqual(want);
+    expect(told(await attributesOf(node, '/mnt/lun')), `LUNFS_SEED=${start}: attributes, ${name}`).toEqual(attributes);
     await node.umount('/mnt/lun');
   }
   await node.shutdown();

@@ -9,8 +9,8 @@ import { expect } from 'vitest';
 import type { EngineTree } from '../support/engine-tree.js';
 import type { KernelNode } from '../support/machines.js';
 
-/** By path relative to the directory of `fillAttributes`, then by name: the value. */
-type Attributes = Map<string, Map<string, Buffer>>;
+/** By path relative to a directory, then by name: the value. */
+export type Attributes = Map<string, Map<string, Buffer>>;
 
 /** A value that its name and a number determine. */
 function valueOfName(name: string, length: number, round: number): Buffer {
@@ -53,13 +53,13 @@ export async function fillAttributes(tree: EngineTree, top: string): Promise<Att
   return all;
 }
 
-/** What a Linux node finds below a directory. */
-async function attributesOf(node: KernelNode, top: string): Promise<Attributes> {
+/** What a Linux node finds below a directory; paths and names as bytes (latin1). */
+export async function attributesOf(node: KernelNode, top: string): Promise<Attributes> {
   const dump = await node.must(`cd ${top} && getfattr -R -P -h -d -m - -e hex . | gzip -1 | base64 -w0`, { timeoutMs: 300_000 });
   const all: Attributes = new Map();
   let now = new Map<string, Buffer>();
   for (const line of gunzipSync(Buffer.from(dump, 'base64')).toString('latin1').split('\n')) {
-    if (line.startsWith('# file: ')) all.set(line.slice(8), (now = new Map<string, Buffer>()));
+    if (line.startsWith('# file: ')) all.set(unescape8(line.slice(8)), (now = new Map<string, Buffer>()));
     else if (line !== '') {
       const at = line.lastIndexOf('=');
       now.set(unescape8(line.slice(0, at)), Buffer.from(line.slice(at + 1).replace(/^0x/, ''), 'hex'));

@@ -37,6 +37,8 @@ export class BlockCache {
   readonly #loading = new Map<number, Promise<void>>();
   /** Entries at which the next eviction runs: the capacity, and the dirty entries that the last one found. */
   #limit: number;
+  /** Who wants nothing evicted. */
+  #holds = 0;
 
   constructor(
     readonly device: BlockDevice,
@@ -83,7 +85,15 @@ export class BlockCache {
     let owned = this.#byOwner.get(entry.owner);
     if (!owned) this.#byOwner.set(entry.owner, (owned = new Set()));
     owned.add(blkno);
-    if (this.#entries.size > this.#limit) this.#evict();
+    if (this.#entries.size > this.#limit && this.#holds === 0) this.#evict();
+  }
+
+  /** Evict nothing until the function it returns is called: for an operation that needs more blocks at a time than the capacity. */
+  hold(): () => void {
+    this.#holds++;
+    return () => {
+      this.#holds--;
+    };
   }
 
   /** Is this very version the present one? */

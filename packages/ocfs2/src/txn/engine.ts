@@ -40,6 +40,8 @@ export interface Clock {
 
 /** Attempts after which an operation that never settles is a bug (each attempt brings at least one block or lock). */
 const MAX_ATTEMPTS = 1_000_000;
+/** Attempts after which what an operation has read stays in the cache until it is done: together it may be more than the cache keeps. */
+const PATIENCE = 100;
 
 function same<T>(result: T): T {
   return result;
@@ -122,8 +124,10 @@ export class Engine {
   /** Attempts until one gets through and is applied. Its locks stay held. */
   async #settle<T>(name: string, body: (op: Op) => T, readOnly: boolean, locks: LockSession): Promise<T> {
     const now = this.clock.now();
+    let release: (() => void) | undefined;
     try {
       for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+        if (attempt === PATIENCE) release = this.cache.hold();
         locks.begin();
         const op = new Op(name, this.geo, now, locks, this.cache, readOnly);
         let result: T;
@@ -148,6 +152,8 @@ export class Engine {
     } catch (error) {
       this.failed(error);
       throw error;
+    } finally {
+      release?.();
     }
   }
 

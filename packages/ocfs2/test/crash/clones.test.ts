@@ -1,4 +1,4 @@
 /** Crashes at writes of scripts over files that share clusters (support/survive.ts). */
 import { crashScripts } from '../support/survive.js';
 
-crashScripts(['clones', 'refcounts']);
+crashScripts(['clones', 'refcounts', 'sharing']);

@@ -13,6 +13,11 @@ const reflink = (path: string, to: string): Step => ({ do: 'reflink', path, to }
 const truncate = (path: string, size: number): Step => ({ do: 'truncate', path, size });
 const fsync = (path: string): Step => ({ do: 'fsync', path });
 const change = (path: string, what: (Step & { do: 'change' })['change']): Step => ({ do: 'change', path, change: what });
+const set = (path: string, name: string, size: number, mode?: 'create' | 'replace'): Step => ({ do: 'setxattr', path, name, size, mode });
+const remove = (path: string, name: string): Step => ({ do: 'removexattr', path, name });
+const acl = (path: string, which: 'access' | 'default', bits: number): Step => ({ do: 'acl', path, which, bits });
+const share = (path: string, from: number, to: string, at: number, length: number): Step => ({ do: 'share', path, from, to, at, length });
+const limit = (id: number, limits: (Step & { do: 'limits' })['limits'], type: 'user' | 'group' = 'user'): Step => ({ do: 'limits', type, id, limits });
 const times = (n: number, step: (i: number) => Step | Step[]): Step[] => Array.from({ length: n }, (_, i) => step(i)).flat();
 
 export interface NamedScript {
@@ -97,6 +102,55 @@ export const SCRIPTS: readonly NamedScript[] = [
     },
   },
   {
+    // Attributes in the inode, in a block, in buckets, in a tree of them (small blocks), values outside; and all the way back.
+    name: 'xattrs',
+    steps: ({ clusterSize: c, blockSize }) => {
+      const big = Math.min(2 * c + 300, 60_000), n = blockSize <= 512 ? 380 : 60;
+      const name = (i: number) => `user.${String(i).padStart(3, '0')}${'n'.repeat(180)}`;
+      return [
+        create('f'), set('f', 'user.a', 20), fsync('f'), set('f', 'user.a', 60, 'replace'), set('f', 'security.selinux', 30), ack, set('f', 'trusted.empty', 0, 'create'), set('f', 'user.b', 75), tick,
+        set('f', 'user.c', 79), write('f', 0, 100), set('f', 'user.big', big), fsync('f'), set('f', 'user.big', 10), tick, set('f', 'user.big', Math.min(c + 1, 5000)), remove('f', 'user.a'), sync,
+        create('g'), set('g', 'user.only', big), write('g', 0, 3 * c), reflink('g', 'clone'), tick, remove('clone', 'user.only'), unlink('g'), set('clone', 'user.x', 300), fsync('clone'),
+        mkdir('d'), set('d', 'user.d', 300), ...times(n, (i) => [set('f', name(i), i % 9 === 0 ? 200 : 70), ...(i % 20 === 7 ? [i % 40 === 7 ? tick : fsync('f')] : [])]), sync,
+        reflink('f', 'of many'), ack, ...times(n / 10, (i) => set('f', name(10 * i), 500, 'replace')), ...times(n / 2, (i) => [remove('f', name(2 * i)), ...(i % 20 === 3 ? [tick] : [])]), unlink('of many'), { do: 'release' }, ack,
+        set('clone', 'security.capability', 20), fsync('clone'), { do: 'uncap', path: 'clone' }, write('clone', 0, 10), tick, ...times(n / 2, (i) => remove('f', name(2 * i + 1))), remove('f', 'user.big'), sync,
+        set('f', 'user.last', big), { do: 'open', path: 'f', as: 'f' }, unlink('f'), set('#f', 'user.more', 100), tick, { do: 'close', as: 'f' }, remove('d', 'user.d'), rmdir('d'), unlink('clone'), { do: 'release' }, sync,
+      ];
+    },
+  },
+  {
+    // Mode and ACL change together; what is made below a default ACL has both from the first moment on.
+    name: 'acls',
+    steps: ({ clusterSize: c }) => [
+      mkdir('d'), acl('d', 'access', 0o750), fsync('d'), acl('d', 'default', 0o770), create('d/f'), write('d/f', 0, 50), fsync('d/f'), mkdir('d/e'), change('d/f', { mode: 0o640 }), tick, create('d/e/g'), { do: 'mknod', path: 'd/e/n', rdev: 5 },
+      acl('d/e/g', 'access', 0o604), change('d/e/g', { mode: 0o4755 }), ack, set('d/f', 'user.more', 200), change('d/f', { mode: 0o600, uid: 8 }), write('d/f', c, c), reflink('d/f', 'd/clone'), tick, remove('d/f', 'system.posix_acl_access'),
+      change('d/f', { mode: 0o777 }), acl('d/e', 'default', 0o500), { do: 'symlink', path: 'd/l', target: 'f' }, mkdir('d/e/deep'), fsync('d/f'), rename('d/e/deep', 'deep'), create('deep/x'), acl('d', 'access', 0o700), change('d', { mode: 0o1777 }), tick,
+      remove('d', 'system.posix_acl_default'), create('d/plain'), { do: 'flags', path: 'd/plain', flags: 0x80 }, { do: 'flags', path: 'd', flags: 0x40 }, { do: 'list', path: 'd' }, { do: 'list', path: 'd/e' }, sync, unlink('d/e/g'), unlink('d/e/n'), rmdir('d/e'),
+    ],
+  },
+  {
+    // Ranges shared between files (copy_file_range), written to from either side, by exports and through thick files.
+    name: 'sharing',
+    steps: ({ clusterSize: c }) => [
+      create('a'), write('a', 0, 6 * c), create('b'), write('b', 0, 2 * c + 10), fsync('a'), share('a', c, 'b', 4 * c, 3 * c), tick, write('b', 5 * c + 3, 100), write('a', 2 * c, c), ack, share('a', 0, 'b', 0, 2 * c), fsync('b'),
+      create('e'), share('b', 0, 'e', 0, 7 * c), truncate('b', c), write('e', 0, 20), tick, { do: 'punch', path: 'a', at: c, length: 2 * c }, share('e', 0, 'a', 8 * c, 2 * c), sync, share('e', 2 * c, 'a', 0, 3 * c), write('a', 'append', 500),
+      { do: 'export', path: 'e', what: 'write', at: 3 * c - 20, length: 60 }, { do: 'export', path: 'e', what: 'trim', at: 0, length: 2 * c }, { do: 'export', path: 'a', what: 'zero', at: c, length: 3 * c }, fsync('a'), unlink('b'), truncate('a', 9 * c), tick,
+      create('t'), { do: 'thick', path: 't', size: 5 * c, zeroed: true }, fsync('t'), create('u'), { do: 'thick', path: 'u', size: 3 * c + 7, zeroed: false }, { do: 'export', path: 'u', what: 'write', at: c, length: 700 }, { do: 'map', path: 't', at: c, length: 2 * c }, reflink('t', 'v'), { do: 'map', path: 'v', at: 0, length: 3 * c }, tick,
+      { do: 'export', path: 'v', what: 'write', at: 5, length: c }, share('v', 0, 'u', 4 * c, 2 * c), unlink('t'), { do: 'release' }, ack, { do: 'zero', path: 'v', at: c + 9, length: 2 * c }, truncate('u', 0), unlink('e'), unlink('a'), sync, unlink('v'),
+    ],
+  },
+  {
+    // Volumes without quota see the same without limits.
+    name: 'quota',
+    steps: ({ clusterSize: c }) => [
+      create('a'), write('a', 0, 3 * c), ack, limit(1000, { spaceSoft: 4 * c, spaceHard: 8 * c, inodeHard: 9 }), create('b'), write('b', 0, 4 * c), fsync('b'), write('b', 'append', 3 * c), change('a', { uid: 1002 }), tick, limit(1002, { inodeSoft: 1 }),
+      write('b', 'append', 2 * c), { do: 'syncquota' }, truncate('a', 10), change('b', { gid: 77 }), ack, limit(77, { spaceHard: 6 * c }, 'group'), write('b', 'append', c), { do: 'reserve', path: 'b', at: 0, length: 30 * c }, { do: 'grace', type: 'user', seconds: 100 }, sync,
+      ...times(9, (i) => [create(`n${i}`), change(`n${i}`, { uid: 2000 + i, gid: 100 + (i % 2) }), ...(i % 3 === 2 ? [tick] : [])]), limit(1000, { spaceHard: 60 * c }), reflink('b', 'clone'), set('b', 'user.big', 2 * Math.min(c, 20_000)), { do: 'syncquota' }, unlink('b'), fsync('clone'),
+      limit(1000, { spaceSoft: 0, spaceHard: 0 }), write('clone', c, 2 * c), mkdir('d'), ...times(9, (i) => rename(`n${i}`, `d/n${i}`)), { do: 'syncquota' }, ack, { do: 'checkpoint' }, { do: 'grace', type: 'group', seconds: 5000 }, limit(1000, { inodeHard: 0 }), limit(77, { spaceHard: 0 }, 'group'),
+      ...times(9, (i) => unlink(`d/n${i}`)), rmdir('d'), { do: 'syncquota' }, tick, change('clone', { uid: 1002 }), unlink('a'), sync, limit(1002, { inodeSoft: 0 }), unlink('clone'),
+    ],
+  },
+  {
     // Names so long that few fill a block: inline, one block, indexed, leaves that split, and all the way back.
     name: 'directory',
     steps: ({ blockSize }) => {
@@ -168,6 +222,10 @@ export function randomSteps(random: Random, count: number, { reach, clusterSize:
   const any = () => (random.chance(0.85) ? file() : directory());
   const data = () => (random.chance(0.15) ? `#${under}${random.int(4)}` : file());
   const at = () => random.pick([random.int(reach), random.int(Math.ceil(reach / c)) * c, random.int(Math.ceil(reach / 512)) * 512, random.int(400), 0]);
+  const attribute = () => random.pick(['user.a', 'user.a', 'user.b', 'security.selinux', 'security.capability', `user.${random.int(40)}-${'n'.repeat(random.pick([10, 60, 180]))}`]);
+  const size = () => random.pick([0, 10, 70, 79, 80, 81, random.int(600), random.int(600), random.int(Math.min(3 * c, 12_000))]);
+  const type = () => random.pick(['user', 'group'] as const), id = () => random.pick([7, 1000, 1002, 70_000]);
+  const room = () => random.pick([0, 0, 30 * c, random.int(2 * reach) + 10 * c]), inodes = () => random.pick([0, 0, 10 + random.int(40)]);
   const length = () => 1 + random.pick([random.int(300), random.int(3 * Math.min(c, 65536)), c - 1, 511]);
   const kinds: readonly [number, () => Step][] = [
     [8, () => create(file())], [1, () => ({ do: 'mknod', path: file(), rdev: random.int(1 << 20) })], [3, () => mkdir(directory())], [1, () => ({ do: 'symlink', path: file(), target: 't/'.repeat(1 + random.int(random.chance(0.3) ? 1990 : 20)) })],
@@ -175,15 +233,21 @@ export function randomSteps(random: Random, count: number, { reach, clusterSize:
     [5, () => ({ do: 'rename', path: any(), to: any(), noReplace: random.chance(0.2) })],
     [12, () => write(data(), random.chance(0.3) ? 'append' : at(), length())], [4, () => truncate(data(), at())],
     [5, () => ({ do: random.pick(['reserve', 'punch', 'zero'] as const), path: data(), at: at(), length: length(), keep: random.chance(0.4) })],
-    [3, () => change(random.chance(0.2) ? any() : data(), random.pick([{ mode: random.int(0o1000) }, { uid: random.int(2 ** 32), gid: random.int(2 ** 32) }]))],
+    [3, () => change(random.chance(0.2) ? any() : data(), random.pick([{ mode: random.int(0o1000) }, { uid: random.int(2 ** 32 - 1), gid: random.int(2 ** 32 - 1) }, { uid: id(), gid: id() }]))],
     [1, () => change(data(), { atime: { sec: random.int(2 ** 34), nsec: random.int(1e9) } })],
+    [5, () => set(random.chance(0.2) ? any() : data(), attribute(), size(), random.pick([undefined, undefined, undefined, 'create', 'replace'] as const))], [2, () => remove(random.chance(0.2) ? any() : data(), attribute())],
+    [1, () => acl(random.chance(0.5) ? directory() : any(), random.pick(['access', 'default'] as const), random.int(0o1000))], [0.5, () => remove(any(), random.pick(['system.posix_acl_access', 'system.posix_acl_default']))],
+    [0.5, () => ({ do: 'uncap', path: data() })], [0.5, () => ({ do: 'flags', path: any(), flags: random.pick([0, 0x40, 0x80]) })], [1, () => ({ do: 'list', path: directory() })],
+    [3, () => share(data(), random.int(Math.ceil(reach / c)) * c, data(), random.int(Math.ceil(reach / c)) * c, random.pick([c, 2 * c, length()]))],
+    [2, () => ({ do: 'export', path: data(), what: random.pick(['write', 'trim', 'zero'] as const), at: at(), length: length() })], [1, () => ({ do: 'map', path: data(), at: at(), length: length() })], [0.5, () => ({ do: 'thick', path: data(), size: at() + 1, zeroed: random.chance(0.5) })],
+    [1, () => limit(id(), random.pick([{ spaceHard: room(), spaceSoft: room() }, { inodeHard: inodes(), inodeSoft: inodes() }]), type())], [0.3, () => ({ do: 'grace', type: type(), seconds: 1 + random.int(100_000) })],
     [1, () => ({ do: 'open', path: any(), as: `${under}${random.int(4)}` })], [1, () => ({ do: 'close', as: `${under}${random.int(4)}` })],
   ];
   const total = kinds.reduce((sum, [weight]) => sum + weight, 0);
-  const promise = (): Step => random.pick([sync, tick, tick, ack, fsync(data()), fsync(data()), { do: 'release' }, { do: 'checkpoint' }] as const);
+  const promise = (): Step => random.pick([sync, tick, tick, ack, fsync(data()), fsync(data()), { do: 'release' }, { do: 'checkpoint' }, { do: 'syncquota' }] as const);
   return Array.from({ length: count }, () => {
     if (random.chance(promises)) return promise();
-    let dice = random.int(total);
+    let dice = random.float() * total;
     return kinds.find(([weight]) => (dice -= weight) < 0)![1]();
   });
 }

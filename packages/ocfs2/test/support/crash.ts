@@ -15,7 +15,7 @@ import { type MkfsOptions, formatVolume } from '../../src/mkfs/index.js';
 import type { Clock } from '../../src/txn/index.js';
 import { type MountOptions, Volume } from '../../src/volume/index.js';
 import type { Node } from '../volume/tree-model.js';
-import { type Found, Posix, type Snapshot, type Step, readTree, wrongAttributes } from './posix.js';
+import { type Found, type Moment, Posix, type Snapshot, type Step, readTree, wrongAttributes, wrongLimits, wrongXattrs } from './posix.js';
 import { TestTimers } from './tiny.js';
 
 const MIB = 2 ** 20;
@@ -33,7 +33,7 @@ export const CRASH_VOLUMES: readonly CrashVolume[] = [
   { name: '4K/4K', size: 24 * MIB, mkfs: { ...LOCAL, blockSize: 4096, clusterSize: 4096 } },
   { name: '4K/4K metaecc', size: 24 * MIB, mkfs: { ...LOCAL, blockSize: 4096, clusterSize: 4096, features: 'metaecc' } },
   { name: '4K/1M', size: 150 * MIB, mkfs: { ...LOCAL, journalSize: 9 * MIB, blockSize: 4096, clusterSize: MIB } },
-  { name: '1K/4K', size: 24 * MIB, mkfs: { ...LOCAL, blockSize: 1024, clusterSize: 4096 } },
+  { name: '1K/4K quota', size: 24 * MIB, mkfs: { ...LOCAL, blockSize: 1024, clusterSize: 4096, features: 'usrquota,grpquota' } },
   { name: '512/4K', size: 24 * MIB, mkfs: { ...LOCAL, blockSize: 512, clusterSize: 4096 } },
   { name: '4K/4K cluster', size: 32 * MIB, mkfs: { blockSize: 4096, clusterSize: 4096, slots: 2, journalSize: 4 * MIB, clusterStack: 'o2cb', clusterName: 'test' } },
 ];
@@ -185,7 +185,7 @@ function bounds(marks: readonly string[], ordered: boolean, lane: string | undef
 export const MAY_BE_LEFT: readonly string[] = ['INODE_SPARSE_SIZE', 'LOSTFOUND_MISSING'];
 
 /** Recover an image (its device is changed) and check all there is to check; the volume is clean and unmounted after it. `recorded`: all that ran on it. */
-export async function checkImage(recorded: readonly Recorded[], image: CrashImage, dlm?: Dlm): Promise<Map<string, Found>> {
+export async function checkImage(recorded: readonly Recorded[], image: CrashImage, dlm?: Dlm): Promise<Moment<Found>> {
   const volume = await Volume.mount(image.device, quietMount(image.seed ?? 1, { dlm }));
   const tree = await readTree(volume);
   for (const one of recorded) expectAllowed(one, tree, image);
@@ -198,14 +198,15 @@ export async function checkImage(recorded: readonly Recorded[], image: CrashImag
 }
 
 /** Throws unless a recovered tree is allowed by the script after a crash at an image's marks. */
-export function expectAllowed({ states, script, lane }: Pick<Recorded, 'states' | 'script' | 'lane'>, whole: ReadonlyMap<string, Found>, image: Pick<CrashImage, 'marks' | 'seed'>): void {
+export function expectAllowed({ states, script, lane }: Pick<Recorded, 'states' | 'script' | 'lane'>, whole: Moment<Found>, image: Pick<CrashImage, 'marks' | 'seed'>): void {
   const range = bounds(image.marks, image.seed === undefined, lane);
   if (range === undefined) return; // before the scripts began
   const { first, last } = range;
   const tree = lane === undefined ? whole : new Map([...whole].filter(([path]) => path === lane || path.startsWith(`${lane}/`)));
   const why: string[] = [];
   for (let k = first; k <= last; k++) {
-    const reason = mismatch(states, script, tree, k, last);
+    // Of limits the lanes have one set for all.
+    const reason = (lane === undefined ? wrongLimits(whole.limits, states[k].limits) : undefined) ?? mismatch(states, script, tree, k, last);
     if (reason === undefined) return;
     why.push(`not as after step ${k}${k > 0 ? ` (${JSON.stringify(script[k - 1])})` : ''}: ${reason}`);
   }
@@ -216,13 +217,13 @@ export function expectAllowed({ states, script, lane }: Pick<Recorded, 'states' 
 function mismatch(states: readonly Snapshot[], script: readonly Step[], tree: ReadonlyMap<string, Found>, k: number, last: number): string | undefined {
   const state = states[k];
   for (const path of tree.keys()) if (!state.has(path)) return `"${path}" is there`;
-  for (const [path, { node, links, attributes }] of state) {
+  for (const [path, { node, links, attributes, xattrs }] of state) {
     const found = tree.get(path);
     if (found === undefined) return `"${path}" is missing`;
     if (found.ino !== node.blkno) return `"${path}" is inode ${found.ino}, not ${node.blkno}`;
     if (found.kind !== node.kind || found.target !== node.target) return `"${path}" is a ${found.kind} to "${found.target}"`;
     if (found.links !== links) return `"${path}" has ${found.links} links, not ${links}`;
-    const wrong = wrongAttributes(found.attributes, attributes);
+    const wrong = wrongAttributes(found.attributes, attributes) ?? wrongXattrs(found.xattrs, xattrs);
     if (wrong !== undefined) return `"${path}": ${wrong}`;
     if (node.kind !== 'file') continue;
     const reason = wrongContent(states, script, node, found.content, k, last);
@@ -231,6 +232,10 @@ function mismatch(states: readonly Snapshot[], script: readonly Step[], tree: Re
   return undefined;
 }
 
+/** Steps that may zero before they are done, and those that may grow a file in several operations. */
+const ZEROING: readonly Step['do'][] = ['truncate', 'punch', 'zero', 'share', 'export'];
+const GROWING: readonly Step['do'][] = ['write', 'reserve', 'zero', 'share', 'thick'];
+
 function wrongContent(states: readonly Snapshot[], script: readonly Step[], node: Node, got: Uint8Array, k: number, last: number): string | undefined {
   const versions: Uint8Array[] = [];
   let zeroed = false;
@@ -238,10 +243,10 @@ function wrongContent(states: readonly Snapshot[], script: readonly Step[], node
     const content = contentAt(states[j], node);
     if (content === undefined) break;
     if (versions.at(-1) !== content) versions.push(content);
-    if (j > k && ['truncate', 'punch', 'zero'].includes(script[j - 1].do)) zeroed = true;
+    if (j > k && ZEROING.includes(script[j - 1].do)) zeroed = true;
   }
   const size = versions[0].length, next = k < last ? (contentAt(states[k + 1], node)?.length ?? size) : size;
-  const growing = k < last && ['write', 'reserve', 'zero'].includes(script[k].do);
+  const growing = k < last && GROWING.includes(script[k].do);
   if (growing ? got.length < Math.min(size, next) || got.length > Math.max(size, next) : got.length !== size) return `${got.length} bytes, not ${size}`;
   if (versions.some((v) => Buffer.compare(v, got) === 0)) return undefined;
   for (let i = 0; i < got.length; i++) {

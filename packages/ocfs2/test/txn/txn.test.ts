@@ -2,7 +2,7 @@ import { MemoryDevice, RecordingDevice, UsageError } from '@lunfs/device';
 import { describe, expect, test } from 'vitest';
 import type { BlockKind, Geometry } from '../../src/format/index.js';
 import { EX, type LockLevel, PR } from '../../src/locking/index.js';
-import { BlockCache, Engine, type LockTable, WriteBackLog } from '../../src/txn/index.js';
+import { BlockCache, Engine, type LockTable, type Op, WriteBackLog } from '../../src/txn/index.js';
 import { FREE_LOCKS, TestClock } from '../support/context.js';
 import { TOY_BLOCK } from '../support/tiny.js';
 
@@ -52,6 +52,18 @@ describe('the block cache', () => {
     expect(cache.get(8, BAD, 'A')).toBeDefined();
     await cache.load([wish(7)]);
     expect(cache.get(7, TOY_BLOCK, 'A')).toBeDefined();
+  });
+
+  test('an operation may need more blocks at a time than the cache keeps', async () => {
+    const { engine, cache } = bench(10);
+    const all = Array.from({ length: 100 }, (_, i) => i);
+    const read = (op: Op): number[] => {
+      const lock = op.lock('A', PR, 0);
+      return all.map((blkno) => op.read(lock, blkno, TOY_BLOCK).blkno);
+    };
+    expect(await engine.read('many', read)).toEqual(all);
+    await cache.load([wish(200)]);
+    expect(cache.size).toBeLessThan(11);
   });
 
   test('drops a load that comes after the block was made anew', async () => {

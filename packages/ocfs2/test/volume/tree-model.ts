@@ -11,7 +11,12 @@ export interface NodeAttributes {
   readonly rdev: number;
   /** Seconds; undefined: nobody set it. */
   readonly atime?: number;
+  /** FS_IOC_SETFLAGS. */
+  readonly flags: number;
 }
+
+/** Extended attributes by full name. Never changed in place. */
+export type Xattrs = ReadonlyMap<string, Uint8Array>;
 
 export class Node {
   links: number;
@@ -21,10 +26,11 @@ export class Node {
   parent: Node | undefined;
   /** Of a file. Never changed in place, so that whoever remembers a state may keep it. */
   content: Uint8Array = new Uint8Array(0);
+  xattrs: Xattrs = new Map();
   /** The inode it turned out to be. */
   blkno = 0;
   constructor(readonly kind: 'directory' | 'file' | 'symlink' | 'device', readonly target = '', rdev = 0) {
-    this.attributes = { mode: kind === 'directory' ? 0o755 : kind === 'symlink' ? 0o777 : 0o644, uid: 1000, gid: 1000, rdev };
+    this.attributes = { mode: kind === 'directory' ? 0o755 : kind === 'symlink' ? 0o777 : 0o644, uid: 1000, gid: 1000, rdev, flags: 0 };
     this.links = kind === 'directory' ? 2 : 1;
   }
   get isDirectory(): boolean {
