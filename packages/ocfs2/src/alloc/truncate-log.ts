@@ -83,7 +83,7 @@ export function adoptClusters(op: Op, ctx: FsContext, runs: readonly ClusterRun[
   const room = state.flushing === undefined ? Math.min(runs.length, count - used) : 0;
   if (room === 0) return runs;
   const log = view(ctx.editInode(op, blkno));
-  runs.slice(0, room).forEach(({ start, len }, i) => log.set(used + i, start, len));
+  for (const [i, { start, len }] of runs.slice(0, room).entries()) log.set(used + i, start, len);
   log.used = used + room;
   op.onApply(() => {
     state.mayHoldLogged = true;

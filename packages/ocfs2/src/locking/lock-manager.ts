@@ -154,8 +154,12 @@ export class LockManager implements LockTable {
     lock.wanted = NL;
   }
 
-  /** Resolves when it has gone. If somebody waits for it here by then, that is only after the next `giveUp`. */
-  giveUp(name: string): Promise<void> {
+  giveUp(name: string): void {
+    void this.surrender(name);
+  }
+
+  /** `giveUp`; resolves when the lock has gone. If somebody waits for it here by then, that is only after the next time. */
+  surrender(name: string): Promise<void> {
     const lock = this.#locks.get(name);
     if (lock === undefined || lock.failed !== undefined) return Promise.resolve();
     return new Promise((resolve) => {
@@ -182,7 +186,7 @@ export class LockManager implements LockTable {
     if (held) for (const lock of all) lock.holders = { [PR]: 0, [EX]: 0 };
     const used = all.find((lock) => lock.held || lock.waiters.length > 0);
     if (used !== undefined) throw new InternalError('LOCK_HELD', `lock ${used.name} is in use while the volume is closed`);
-    await Promise.all(all.map((lock) => this.giveUp(lock.name)));
+    await Promise.all(all.map((lock) => this.surrender(lock.name)));
   }
 
   #dlm(name: string): Dlm {
@@ -392,7 +396,7 @@ export class LockManager implements LockTable {
         lock.referenced = false;
         this.#locks.delete(lock.name);
         this.#locks.set(lock.name, lock);
-      } else if (!lock.retire) void this.giveUp(lock.name);
+      } else if (!lock.retire) this.giveUp(lock.name);
     }
   }
 }

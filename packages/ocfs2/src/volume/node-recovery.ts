@@ -138,7 +138,7 @@ export class NodeRecovery {
       if (node === member.node || this.#dead.has(node)) continue;
       const journal = this.#journalLock(sys.journal[slot]);
       if (!(await locks.tryLock(journal, EX))) {
-        await locks.giveUp(journal);
+        await locks.surrender(journal);
         continue;
       }
       locks.drop(journal, EX);
@@ -227,12 +227,12 @@ export class NodeRecovery {
       }
       const clusters = await takeOverClusters(ctx, slot);
       await ctx.engine.log.flush();
-      await Promise.all([sys.localAlloc[slot], sys.truncateLog[slot]].map((blkno) => locks.giveUp(ctx.metaLockName(blkno))));
+      await Promise.all([sys.localAlloc[slot], sys.truncateLog[slot]].map((blkno) => locks.surrender(ctx.metaLockName(blkno))));
       await slotMap.set(device, slot, undefined);
       return { node, slot, blocks, clusters };
     } finally {
       locks.drop(lock, EX);
-      await locks.giveUp(lock);
+      await locks.surrender(lock);
     }
   }
 }
