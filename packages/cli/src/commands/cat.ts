@@ -7,7 +7,8 @@ import { toStdout } from '../copy/streams.js';
 import { volumeReader } from '../copy/volume-tree.js';
 import { needTarget } from '../target.js';
 import { VolumeFiles, isType } from '../volume-files.js';
-import { type SuperChoice, withReader } from '../volume-access.js';
+import type { SuperChoice } from '../device-access.js';
+import { withReader } from '../volume-access.js';
 
 export function cat(program: Command): void {
   program

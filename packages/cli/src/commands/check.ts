@@ -1,11 +1,11 @@
 /** `lunfs check`: is everything on the volume what it should be? Reads only; findings carry fsck.ocfs2's code names. */
 import type { Command } from 'commander';
-import { type CheckReport, type Finding, RawReader, checkVolume, readSystemFiles, replayedView } from '@lunfs/ocfs2';
+import { type CheckReport, type Finding, checkVolume, withJournals } from '@lunfs/ocfs2/check';
 import { FSCK, Unsuccessful, backupSuperOption, examples } from '../command.js';
 import { note, print, printJson } from '../output.js';
 import { Progress } from '../progress.js';
 import { needDevice } from '../target.js';
-import { type SuperChoice, withRawDevice } from '../volume-access.js';
+import { type SuperChoice, withRawDevice } from '../device-access.js';
 
 interface Options extends SuperChoice {
   json?: boolean;
@@ -33,9 +33,8 @@ export function check(program: Command): void {
     });
 }
 
-async function verify(device: Parameters<typeof checkVolume>[0], options: Options): Promise<{ report: CheckReport; slots: number[] }> {
-  const reader = await RawReader.open(device);
-  const view = options.replay ? await replayedView(reader, await readSystemFiles(reader)) : { device, slots: [] };
+async function verify(device: Parameters<typeof checkVolume>[0], options: Options): Promise<{ report: CheckReport; slots: readonly number[] }> {
+  const view = options.replay ? await withJournals(device) : { device, slots: [] };
   if (view.slots.length > 0 && !options.quiet) note('check', `the journal of slot ${view.slots.join(', ')} was not closed: checked is what replaying it makes of the volume`);
   const progress = new Progress('check', 'items', options.quiet);
   try {

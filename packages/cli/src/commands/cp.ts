@@ -15,7 +15,8 @@ import { Progress } from '../progress.js';
 import { formatSize } from '../sizes.js';
 import { parseTarget } from '../target.js';
 import { joinPath, splitNames } from '../volume-files.js';
-import { type SuperChoice, withReader, withWriter } from '../volume-access.js';
+import type { SuperChoice } from '../device-access.js';
+import { withReader, withWriter } from '../volume-access.js';
 
 interface Options extends SuperChoice {
   recursive?: boolean;

@@ -5,7 +5,7 @@ import { Unsuccessful, examples } from '../command.js';
 import { describe, note, print, printJson, table } from '../output.js';
 import { formatSize } from '../sizes.js';
 import { needDevice } from '../target.js';
-import { processFacts, withRawDevice } from '../volume-access.js';
+import { processFacts, withRawDevice } from '../device-access.js';
 import { describeVolume } from '../volume-facts.js';
 
 export function df(program: Command): void {

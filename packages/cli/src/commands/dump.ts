@@ -7,7 +7,7 @@ import { dumpers, inodeOfPath, needNumber } from '../dump/dumpers.js';
 import { render } from '../dump/render.js';
 import { print, printJson } from '../output.js';
 import { parseTarget, needDevice } from '../target.js';
-import { type SuperChoice, withRawDevice } from '../volume-access.js';
+import { type SuperChoice, withRawDevice } from '../device-access.js';
 
 export function dump(program: Command): void {
   program

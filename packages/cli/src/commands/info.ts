@@ -5,7 +5,7 @@ import { backupSuperOption, examples } from '../command.js';
 import { facts, print, printJson, table } from '../output.js';
 import { formatSize, formatTime } from '../sizes.js';
 import { needDevice } from '../target.js';
-import { type SuperChoice, processFacts, withRawDevice } from '../volume-access.js';
+import { type SuperChoice, processFacts, withRawDevice } from '../device-access.js';
 import { type VolumeDescription, describeVolume } from '../volume-facts.js';
 
 export function info(program: Command): void {

@@ -8,7 +8,8 @@ import { nameFact, printBytes, printJson } from '../output.js';
 import { formatTime } from '../sizes.js';
 import { targetOrRoot } from '../target.js';
 import { VolumeFiles, isType, joinPath } from '../volume-files.js';
-import { type SuperChoice, withReader } from '../volume-access.js';
+import type { SuperChoice } from '../device-access.js';
+import { withReader } from '../volume-access.js';
 
 interface Options extends SuperChoice {
   long?: boolean;

@@ -5,7 +5,7 @@ import { startVolumeProcess } from '@lunfs/host';
 import { Unsuccessful, examples } from '../command.js';
 import { note } from '../output.js';
 import { needDevice } from '../target.js';
-import { explainBusy } from '../volume-access.js';
+import { explainBusy } from '../device-access.js';
 
 interface Options {
   options: string[];

@@ -9,7 +9,7 @@ import { examples } from '../command.js';
 import { facts, note, print, printJson } from '../output.js';
 import { formatSize, parseNumber } from '../sizes.js';
 import { needDevice } from '../target.js';
-import { explainBusy } from '../volume-access.js';
+import { explainBusy } from '../device-access.js';
 
 interface Options {
   backupSuper?: number;

@@ -7,7 +7,8 @@ import { facts, nameFact, printBytes, printJson, table } from '../output.js';
 import { formatSize } from '../sizes.js';
 import { targetOrRoot } from '../target.js';
 import { VolumeFiles, isType, joinPath } from '../volume-files.js';
-import { type SuperChoice, withReader } from '../volume-access.js';
+import type { SuperChoice } from '../device-access.js';
+import { withReader } from '../volume-access.js';
 
 interface Options extends SuperChoice {
   dereference?: boolean;

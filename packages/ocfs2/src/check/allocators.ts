@@ -109,7 +109,8 @@ async function walkChain(reader: RawReader, findings: Findings, spec: AllocatorS
     if (gd.freeBits !== gd.bits - used) bad('GROUP_FREE_BITS', `group ${at} counts ${gd.freeBits} free bits, its bitmap has ${gd.bits - used}`, at);
     if (!bits.test(block.bytes, GROUP_BITMAP, 0)) bad('GROUP_FREE_BITS', `group ${at}: the bit of the descriptor itself is free`, at);
     const pieces = cluster ? [] : (guardSync(findings, 'DISCONTIG_BG_LIST_CORRUPT', `${name}: group ${at}`, () => piecesOf(block, chains, geo, bad)) ?? []);
-    onGroup({ block, blkno: at, bits: Math.min(gd.bits, most), pieces });
+    const bitmap = block.bytes.slice(GROUP_BITMAP, GROUP_BITMAP + Math.ceil(gd.bits / 8));
+    onGroup({ blkno: at, bits: Math.min(gd.bits, most), bitmap, pieces });
     total += gd.bits;
     free += gd.freeBits;
     at = group.next;

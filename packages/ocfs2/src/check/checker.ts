@@ -6,6 +6,7 @@ import type { InodeTable } from './inode-table.js';
 import type { MetaRef, MetaTable } from './meta-table.js';
 import { OwnerUse } from './owners.js';
 import { RunList } from './run-list.js';
+import type { Turns } from './turns.js';
 import type { ClusterUsage } from './usage.js';
 
 export class Checker {
@@ -19,6 +20,7 @@ export class Checker {
     readonly usage: ClusterUsage,
     readonly inodes: InodeTable,
     readonly meta: MetaTable,
+    readonly turns: Turns,
   ) {}
 
   get geo() {
@@ -38,6 +40,13 @@ export class Checker {
   /** A run of shared clusters an inode refers to, under one refcount tree. */
   shareRun(root: number, run: { readonly start: number; readonly clusters: number }): void {
     this.#tree(root).runs.push(run.start, run.clusters);
+  }
+
+  /** What another thread found of a tree. */
+  addTree(root: number, inodes: number, runs: Uint32Array): void {
+    const tree = this.#tree(root);
+    tree.inodes += inodes;
+    tree.runs.append(runs);
   }
 
   /** Run a part; what it throws becomes a finding under `code`. */

@@ -13,24 +13,32 @@ import type { Checker } from './checker.js';
 import { type FreeRecord, checkIndex } from './dir-index.js';
 import { InFlight } from './in-flight.js';
 import { NameTable } from './name-table.js';
+import { DIRECTORIES } from './turns.js';
 
 const DIRECTORIES_IN_FLIGHT = 16;
+/** Rows of the table of inodes that one thread looks through at a time. */
+const ROWS_PER_PART = 64;
+/** Bytes of a usual entry, and how many names are made room for before they are there. */
+const USUAL_ENTRY = 32;
+const MOST_EXPECTED = 1 << 16;
 const ENTRY_HEAD = 12;
 const MIN_ENTRY = 16;
 const SLASH = 0x2f, DOT = 0x2e;
 const recLen = (nameLen: number) => (nameLen + ENTRY_HEAD + 3) & ~3;
 
-/** Check all directories. `orphanSlot`: slot of an orphan directory's inode, whose entries do not count as links; else undefined. */
+/** Check this thread's part of all directories. `orphanSlot`: slot of an orphan directory's inode, whose entries do not count as links; else undefined. */
 export async function checkDirectories(c: Checker, orphanSlot: (blkno: number) => number | undefined, onDirectory: () => void): Promise<void> {
   const { inodes } = c;
   const running = new InFlight(DIRECTORIES_IN_FLIGHT);
-  for (const row of inodes.liveRows()) {
-    if (!inodes.isDirectory(row)) continue;
-    if (!inodes.isOrphaned(row)) {
-      const blkno = inodes.blkno(row);
-      await running.add(() => c.guard('UNREADABLE', `directory ${blkno}`, () => new DirectoryCheck(c, row, orphanSlot(blkno)).run(blkno)).then(() => undefined));
+  for (const part of c.turns.parts(DIRECTORIES, Math.ceil(inodes.rows / ROWS_PER_PART))) {
+    for (const row of inodes.liveRows(part * ROWS_PER_PART, (part + 1) * ROWS_PER_PART)) {
+      if (!inodes.isDirectory(row)) continue;
+      if (!inodes.isOrphaned(row)) {
+        const blkno = inodes.blkno(row);
+        await running.add(() => c.guard('UNREADABLE', `directory ${blkno}`, () => new DirectoryCheck(c, row, orphanSlot(blkno)).run(blkno)).then(() => undefined));
+      }
+      onDirectory();
     }
-    onDirectory();
   }
   await running.done();
 }
@@ -43,7 +51,7 @@ interface Area {
 }
 
 class DirectoryCheck {
-  readonly #names = new NameTable();
+  #names = new NameTable(0);
   /** Blocks with entries, in order; the name table counts them. */
   readonly #blocks: number[] = [];
   readonly #free = new Map<number, FreeRecord>();
@@ -58,6 +66,7 @@ class DirectoryCheck {
     this.#dir = blkno;
     const inode = await c.reader.inode(blkno);
     const indexed = (Dinode.at(inode).dynFeatures & DYN.INDEXED_DIR) !== 0;
+    this.#names = new NameTable(Math.min(MOST_EXPECTED, Dinode.at(inode).size / USUAL_ENTRY));
     for await (const area of this.#areas(inode)) {
       const largestHole = this.#checkArea(area);
       if (area.trailer) c.guardSync('DIR_TRAILER_INODE', `directory ${blkno}`, () => this.#checkTrailer(area, indexed, largestHole));
@@ -130,7 +139,7 @@ class DirectoryCheck {
       } else {
         const name = bytes.subarray(at + ENTRY_HEAD, at + ENTRY_HEAD + nameLen);
         if (nameLen === 0) bad('DIRENT_ZERO', `entry at byte ${at - start} has no name`);
-        else if (name.includes(0) || name.includes(SLASH)) bad('DIRENT_NAME_CHARS', `entry at byte ${at - start} has a NUL or a slash in its name`);
+        else if (!areNameBytes(name)) bad('DIRENT_NAME_CHARS', `entry at byte ${at - start} has a NUL or a slash in its name`);
         this.#noteName(name, dirHash(name, seed0, seed1), number, at);
         this.#checkTarget(name, inode, dv.getUint8(at + 11), index, bad);
         if (index === 0 && len !== MIN_ENTRY && isDots(name, 1)) bad('DIRENT_DOT_EXCESS', `"." has rec_len ${len}`);
@@ -144,7 +153,7 @@ class DirectoryCheck {
     const twin = this.#names.add(hash.major, hash.minor, block, at);
     // "." and ".." hash to the same by definition; doubles of theirs are told from their place.
     if (twin >= 0 && !isDots(name, 1) && !isDots(name, 2)) this.#twins.push([twin, this.#names.length - 1]);
-    if (!name.some((byte) => byte > 0x7f)) return;
+    if (isAscii(name)) return;
     const [seed0, seed1] = this.c.geo.dxSeed;
     const other = dirHash(name, seed0, seed1, true);
     if (other.major !== hash.major || other.minor !== hash.minor) this.#names.addAlias(other.major, other.minor);
@@ -173,9 +182,10 @@ class DirectoryCheck {
     if (this.orphanSlot !== undefined) return inodes.setOrphanDir(row, this.orphanSlot);
     inodes.countEntry(row);
     if (inodes.type(row) !== MODE.DIR) return;
-    const other = inodes.parent(row);
-    if (other >= 0) bad('DIR_PARENT_DUP', `directory ${inode} ("${text(name)}") is also in directory ${inodes.blkno(other)}`);
-    else inodes.setParent(row, this.row);
+    const other = inodes.setParent(row, this.row);
+    if (other < 0) return;
+    this.c.turns.contest();
+    bad('DIR_PARENT_DUP', `directory ${inode} ("${text(name)}") is also in directory ${inodes.blkno(other)}`);
   }
 
   async #checkTwins(inode: Block, a: number, b: number): Promise<void> {
@@ -195,6 +205,16 @@ class DirectoryCheck {
 
 function isDots(name: Uint8Array, n: 1 | 2): boolean {
   return name.length === n && name[0] === DOT && name[n - 1] === DOT;
+}
+
+function areNameBytes(name: Uint8Array): boolean {
+  for (let i = 0; i < name.length; i++) if (name[i] === 0 || name[i] === SLASH) return false;
+  return true;
+}
+
+function isAscii(name: Uint8Array): boolean {
+  for (let i = 0; i < name.length; i++) if (name[i] > 0x7f) return false;
+  return true;
 }
 
 function text(name: Uint8Array): string {

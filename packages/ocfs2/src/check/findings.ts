@@ -62,16 +62,18 @@ export class Findings {
   mark(): number {
     return this.list.length;
   }
-  /** Put findings since a mark into the order of blocks. */
+  /** Put findings since a mark into the order of blocks, those of one block into that of their texts: the same however they were found. */
   sortFrom(mark: number): void {
-    this.list.push(...this.list.splice(mark).sort((a, b) => (a.block ?? 0) - (b.block ?? 0)));
+    const text = ({ code, message }: Finding) => `${code} ${message}`;
+    const order = (a: Finding, b: Finding) => (a.block ?? 0) - (b.block ?? 0) || (text(a) < text(b) ? -1 : 1);
+    this.list.push(...this.list.splice(mark).sort(order));
   }
 
   /** Findings of a part that is checked beside others; `take` puts them where they belong. */
   part(): Findings {
     return new Findings(this.limit);
   }
-  take(part: Findings): void {
+  take(part: { readonly list: readonly Finding[]; readonly truncated: number }): void {
     for (const { severity, code, message, block } of part.list) this.add(severity, code, message, block);
     this.truncated += part.truncated;
   }

@@ -8,26 +8,29 @@ import { INCOMPAT, INVALID_SLOT, SUPER_BLOCK_BLKNO } from '../format/constants.j
 import { uuidHash } from '../format/dirhash.js';
 import { type Geometry, backupBlocks, blockToCluster, groupFirstCluster, hasBackups, parseSuperBlock, unknownRoCompat } from '../format/geometry.js';
 import { bits } from '../format/lists.js';
-import { Dinode, GROUP_BITMAP } from '../format/structs.js';
+import { Dinode } from '../format/structs.js';
 import { RawReader } from '../inspect/raw-reader.js';
 import { readSystemFiles } from '../inspect/system-files.js';
 import type { SystemFiles } from '../context.js';
 import { checkAllocator, checkBitmapPlaces, groupClusters } from './allocators.js';
 import { Checker } from './checker.js';
+import { Crew } from './crew.js';
 import { checkDirectories } from './directories.js';
 import { type Finding, Findings } from './findings.js';
 import type { Group } from './group.js';
 import { guard } from './guard.js';
 import { InodeTable } from './inode-table.js';
-import { checkInodes } from './inodes.js';
+import { type SlotGroups, checkInodes } from './inodes.js';
 import { checkJournals } from './journals.js';
 import { checkLinks } from './links.js';
 import { MetaTable } from './meta-table.js';
 import { checkQuota } from './quota.js';
 import { checkRefcountTrees } from './refcounts.js';
+import { DIRECTORIES, INODES, type Pass, Turns } from './turns.js';
 import { ClusterUsage } from './usage.js';
 
 export { type Finding, type Severity, OWN_CODES } from './findings.js';
+export { withJournals } from './replayed.js';
 
 export interface CheckProgress {
   readonly pass: string;
@@ -46,12 +49,23 @@ export interface CheckReport {
 /** Items between two tellings of progress. */
 const TELL_EVERY = 512;
 
+export interface CheckOptions {
+  readonly progress?: (p: CheckProgress) => void;
+  /** Threads beside this one. Default: as many as pay for the volume and the machine. Only a file or block device itself can have any. */
+  readonly helpers?: number;
+}
+
 /**
  * Verify a volume nobody writes to. Memory: the bitmaps of the volume, and some bytes per bit of the inode and extent
  * allocators; reading goes on ahead of checking. Findings are returned, not thrown; only a volume whose superblock or system
- * directory cannot be read at all throws.
+ * directory cannot be read at all throws. What is found, and in which order, does not depend on the number of threads.
  */
-export async function checkVolume(device: BlockDevice, options: { progress?: (p: CheckProgress) => void } = {}): Promise<CheckReport> {
+export async function checkVolume(device: BlockDevice, options: CheckOptions = {}): Promise<CheckReport> {
+  return (await verify(device, options)) ?? (await verify(device, { ...options, helpers: 0 }))!;
+}
+
+/** Undefined when threads came upon what only one alone can tell (turns.ts). */
+async function verify(device: BlockDevice, options: CheckOptions): Promise<CheckReport | undefined> {
   const reader = await RawReader.open(device);
   const { geo } = reader;
   // What is kept is measured by the volume's size: one that cannot be is not believed.
@@ -59,7 +73,8 @@ export async function checkVolume(device: BlockDevice, options: { progress?: (p:
     throw badField(await reader.readRaw(SUPER_BLOCK_BLKNO), 'super_block', 'i_clusters', geo.totalClusters, `is more than the ${device.size} bytes of the device hold`);
   }
   const findings = new Findings();
-  const usage = new ClusterUsage(geo, findings);
+  const turns = new Turns();
+  const usage = new ClusterUsage(geo, findings, turns);
   const sys = await readSystemFiles(reader);
   const tell = teller(options.progress ?? (() => undefined));
 
@@ -69,21 +84,41 @@ export async function checkVolume(device: BlockDevice, options: { progress?: (p:
   const allocators = await checkAllocators(reader, findings, usage, sys, tell('allocators', Math.ceil(geo.totalClusters / geo.clustersPerGroup)));
   const inodeSlots = [{ slot: INVALID_SLOT, groups: allocators.globalInode }, ...allocators.inode.map((groups, slot) => ({ slot, groups }))];
   const inodes = new InodeTable(inodeSlots.flatMap((s) => s.groups));
-  const c = new Checker(reader, findings, usage, inodes, new MetaTable(findings, allocators.extent));
+  const c = new Checker(reader, findings, usage, inodes, new MetaTable(findings, turns, allocators.extent), turns);
   await claimFixedPlaces(c);
 
-  // Parts run beside each other; sorted by block, what a pass found comes in the same order every time.
-  let from = findings.mark();
-  await checkInodes(c, inodeSlots, tell('inodes', inodes.rows));
-  findings.sortFrom(from);
+  const crew = Crew.form(c, { geo, inodeSlots, extentSlots: allocators.extent, orphanDirs: sys.orphanDir }, options.helpers);
+  try {
+    return await passes(c, crew, sys, inodeSlots, tell);
+  } finally {
+    await crew?.close();
+  }
+}
+
+/** Passes 1 to 5, those over inodes and directories by all threads. */
+async function passes(c: Checker, crew: Crew | undefined, sys: SystemFiles, inodeSlots: readonly SlotGroups[], tell: Teller): Promise<CheckReport | undefined> {
+  const { findings, inodes, usage, turns } = c;
+  const shared = async (pass: Pass, told: (n: number) => void, own: (onDone: (n?: number) => void) => Promise<void>): Promise<void> => {
+    const from = findings.mark();
+    crew?.begin(pass);
+    let known = 0;
+    await own((n = 1) => {
+      const all = turns.done(pass, n);
+      told(all - known);
+      known = all;
+    });
+    await crew?.end();
+    // Parts run beside each other; sorted, what a pass found comes in the same order every time.
+    findings.sortFrom(from);
+  };
+  await shared(INODES, tell('inodes', inodes.rows), (onInodes) => checkInodes(c, inodeSlots, onInodes));
   await checkRefcountTrees(c);
   c.meta.reportLeaks();
   usage.compare();
 
-  from = findings.mark();
   const orphanSlots = new Map(sys.orphanDir.map((blkno, slot) => [blkno, slot]));
-  await checkDirectories(c, (blkno) => orphanSlots.get(blkno), tell('directories', inodes.directories));
-  findings.sortFrom(from);
+  await shared(DIRECTORIES, tell('directories', inodes.directories), (onDirectory) => checkDirectories(c, (blkno) => orphanSlots.get(blkno), onDirectory));
+  if (!turns.alone && (turns.contested || findings.truncated > 0)) return undefined;
   tell('links')();
   checkLinks(c, sys);
   await checkJournals(c, sys);
@@ -95,8 +130,10 @@ export async function checkVolume(device: BlockDevice, options: { progress?: (p:
   };
 }
 
+type Teller = (pass: string, total?: number) => (n?: number) => void;
+
 /** Counts what a pass has done and tells now and then. */
-function teller(progress: (p: CheckProgress) => void): (pass: string, total?: number) => (n?: number) => void {
+function teller(progress: (p: CheckProgress) => void): Teller {
   return (pass, total) => {
     let done = 0, told = 0;
     progress({ pass, done, total });
@@ -118,10 +155,10 @@ async function checkAllocators(
     await guard(findings, 'CHAIN_COUNT', name, async () => checkAllocator(reader, findings, { inode: await reader.inode(blkno), name, cluster, seen, onGroup: keep }));
   };
   const bitmap: { blkno: number; bits: number }[] = [];
-  await one(sys.globalBitmap, 'global_bitmap', true, ({ blkno, bits: count, block }) => {
+  await one(sys.globalBitmap, 'global_bitmap', true, ({ blkno, bits: count, bitmap: used }) => {
     bitmap.push({ blkno, bits: count });
     // A group that is where none belongs would overwrite another's bits.
-    if (isBitmapGroup(geo, blkno)) usage.allocate(groupFirstCluster(geo, blkno), block.bytes, GROUP_BITMAP, count);
+    if (isBitmapGroup(geo, blkno)) usage.allocate(groupFirstCluster(geo, blkno), used, 0, count);
     onGroup();
   });
   checkBitmapPlaces(reader, findings, bitmap);

@@ -6,6 +6,7 @@ import { DYN, FL } from '../format/constants.js';
 import { InternalError } from '@lunfs/device';
 import type { Group } from './group.js';
 
+const BYTES_PER_ROW = 21;
 const LIVE = 0x10, SYSTEM = 0x20, ORPHANED = 0x40, INDEXED = 0x80;
 
 /** What later passes need of an inode. */
@@ -40,11 +41,16 @@ export class InodeTable {
   /** Row + 1 of what `..` names; 0: unknown. */
   readonly #dotdot: Uint32Array;
   readonly rows: number;
+  /** Live inodes, and directories of them, that this table was told of. */
   live = 0;
   directories = 0;
   #last: Piece | undefined;
 
-  constructor(groups: readonly Group[]) {
+  /** Shared by all threads. */
+  readonly memory: SharedArrayBuffer;
+
+  /** `memory`: of another thread's table of the same groups. */
+  constructor(groups: readonly Group[], memory?: SharedArrayBuffer) {
     let rows = 0, end = 0;
     for (const { blkno, bits } of groups.flatMap((g) => g.pieces).sort((a, b) => a.blkno - b.blkno)) {
       if (blkno < end) continue;
@@ -53,13 +59,10 @@ export class InodeTable {
       end = blkno + bits;
     }
     this.rows = rows;
-    this.#state = new Uint8Array(rows);
-    this.#links = new Uint32Array(rows);
-    this.#entries = new Uint32Array(rows);
-    this.#orphanedSlot = new Uint16Array(rows);
-    this.#orphanDir = new Uint16Array(rows);
-    this.#parent = new Uint32Array(rows);
-    this.#dotdot = new Uint32Array(rows);
+    this.memory = memory ?? new SharedArrayBuffer(rows * BYTES_PER_ROW);
+    [this.#links, this.#entries, this.#parent, this.#dotdot] = [0, 4, 8, 12].map((at) => new Uint32Array(this.memory, at * rows, rows));
+    [this.#orphanedSlot, this.#orphanDir] = [16, 18].map((at) => new Uint16Array(this.memory, at * rows, rows));
+    this.#state = new Uint8Array(this.memory, 20 * rows, rows);
   }
 
   /** Row of a block, or -1 if it lies in no inode allocator. */
@@ -97,9 +100,9 @@ export class InodeTable {
     return true;
   }
 
-  /** Rows of live inodes, ascending. */
-  *liveRows(): Generator<number> {
-    for (let row = 0; row < this.rows; row++) if (this.#state[row] & LIVE) yield row;
+  /** Rows of live inodes of [from, to), ascending. */
+  *liveRows(from = 0, to = this.rows): Generator<number> {
+    for (let row = from; row < Math.min(to, this.rows); row++) if (this.#state[row] & LIVE) yield row;
   }
 
   /** i_mode's type bits. */
@@ -127,7 +130,7 @@ export class InodeTable {
 
   /** One more entry names the inode. */
   countEntry(row: number): void {
-    this.#entries[row]++;
+    Atomics.add(this.#entries, row, 1);
   }
   entries(row: number): number {
     return this.#entries[row];
@@ -142,8 +145,9 @@ export class InodeTable {
     return this.#orphanDir[row] - 1;
   }
 
-  setParent(row: number, parent: number): void {
-    this.#parent[row] = parent + 1;
+  /** An entry of `parent` names the directory. Returns the row of another that did before, or -1. */
+  setParent(row: number, parent: number): number {
+    return Atomics.compareExchange(this.#parent, row, 0, parent + 1) - 1;
   }
   /** Row of the directory whose entry names it, or -1. */
   parent(row: number): number {

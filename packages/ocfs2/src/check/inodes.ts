@@ -11,6 +11,7 @@ import { type Group, groupBitSet } from './group.js';
 import type { Checker } from './checker.js';
 import { InFlight, ahead } from './in-flight.js';
 import { type TreeSpec, checkFlatTree, checkTree, isDeep } from './trees.js';
+import { INODES } from './turns.js';
 import { checkXattrs } from './xattrs.js';
 
 /** Bytes read at a time, and how many such reads are under way ahead of the one being checked. */
@@ -28,8 +29,14 @@ interface Run {
   readonly count: number;
 }
 
-/** Check all inodes; `slots`: the groups of each inode allocator with its slot, INVALID_SLOT for the global one. In the order of the disk. */
-export async function checkInodes(c: Checker, slots: readonly { readonly groups: readonly Group[]; readonly slot: number }[], onInodes: (n: number) => void): Promise<void> {
+/** The groups of an inode allocator with its slot, INVALID_SLOT for the global one. */
+export interface SlotGroups {
+  readonly slot: number;
+  readonly groups: readonly Group[];
+}
+
+/** Check this thread's part of all inodes, in the order of the disk. */
+export async function checkInodes(c: Checker, slots: readonly SlotGroups[], onInodes: (n: number) => void): Promise<void> {
   const { reader, geo } = c;
   const perRead = READ_BYTES / geo.blockSize;
   const runs: Run[] = [];
@@ -46,7 +53,7 @@ export async function checkInodes(c: Checker, slots: readonly { readonly groups:
   const pool = new AlignedPool();
   const buffers: Uint8Array[] = [];
   const load = (run: Run): Promise<Block> => reader.readInto(run.blkno, (buffers.pop() ?? pool.acquire(READ_BYTES)).subarray(0, run.count * geo.blockSize));
-  for await (const { item: run, loaded } of ahead(runs, READS_AHEAD, load)) {
+  for await (const { item: run, loaded } of ahead(mine(c, runs), READS_AHEAD, load)) {
     const raw = await c.guard('UNREADABLE', `inode group ${run.group.blkno}`, () => loaded);
     for (let i = 0; raw !== undefined && i < run.count; i++) {
       const bit = run.bit + i;
@@ -59,6 +66,10 @@ export async function checkInodes(c: Checker, slots: readonly { readonly groups:
     onInodes(run.count);
   }
   await slow.done();
+}
+
+function* mine(c: Checker, runs: readonly Run[]): Generator<Run> {
+  for (const part of c.turns.parts(INODES, runs.length)) yield runs[part];
 }
 
 /** Check one bit of an inode allocator and its block. What needs more blocks than this one is left to the function it returns. */

@@ -15,15 +15,23 @@ export class NameTable {
   length = 0;
   /** Names. */
   names = 0;
-  #major = new Uint32Array(16);
-  #minor = new Uint32Array(16);
+  #major: Uint32Array;
+  #minor: Uint32Array;
   /** Number of the directory block, counted from the first. */
-  #block = new Uint32Array(16);
+  #block: Uint32Array;
   /** Byte of the entry in its block; of an alias: the row of the name. */
-  #at = new Uint32Array(16);
-  #flags = new Uint8Array(16);
+  #at: Uint32Array;
+  #flags: Uint8Array;
   /** Open addressing by hash: row + 1. */
-  #slots = new Uint32Array(64);
+  #slots: Uint32Array;
+
+  /** `expected`: rows to make room for at once; it grows as needed. */
+  constructor(expected: number) {
+    const rows = 2 ** Math.ceil(Math.log2(Math.max(16, expected)));
+    [this.#major, this.#minor, this.#block, this.#at] = [0, 1, 2, 3].map(() => new Uint32Array(rows));
+    this.#flags = new Uint8Array(rows);
+    this.#slots = new Uint32Array(4 * rows);
+  }
 
   /** Add a name; the row of an earlier one with the same hashes, or -1. */
   add(major: number, minor: number, block: number, at: number): number {

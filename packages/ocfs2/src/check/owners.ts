@@ -9,7 +9,7 @@ import type { QuotaType } from '../format/quota.js';
 import type { DinodeView } from '../format/structs.js';
 
 /** Use of one id in clusters and inodes; `maybe`: what one of the two ways of counting leaves out. */
-interface Use {
+export interface Use {
   clusters: number;
   inodes: number;
   maybeClusters: number;
@@ -28,6 +28,19 @@ export class OwnerUse {
       else use.inodes++;
       if (!system) use.clusters += clusters;
       use.maybeClusters += system ? clusters + index : index;
+    }
+  }
+
+  /** What another thread counted. */
+  add(others: Readonly<Record<QuotaType, ReadonlyMap<number, Readonly<Use>>>>): void {
+    for (const type of ['user', 'group'] as const) {
+      for (const [id, use] of others[type]) {
+        const sum = this.#of(type, id);
+        sum.clusters += use.clusters;
+        sum.inodes += use.inodes;
+        sum.maybeClusters += use.maybeClusters;
+        sum.maybeInodes += use.maybeInodes;
+      }
     }
   }
 

@@ -32,7 +32,7 @@ export async function checkQuota(c: Checker, sys: SystemFiles, recovering: boole
 function compare(c: Checker, type: QuotaType, told: ReadonlyMap<number, { space: number; inodes: number }>, recovering: boolean): void {
   const { clusterSize } = c.geo;
   const owners = c.owners.all(type);
-  for (const id of new Set([...told.keys(), ...owners.keys()])) {
+  for (const id of [...new Set([...told.keys(), ...owners.keys()])].sort((a, b) => a - b)) {
     const { space, inodes } = told.get(id) ?? { space: 0, inodes: 0 };
     const use = owners.get(id) ?? { clusters: 0, inodes: 0, maybeClusters: 0, maybeInodes: 0 };
     const least = use.clusters * clusterSize, most = least + use.maybeClusters * clusterSize;

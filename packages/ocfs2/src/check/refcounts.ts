@@ -14,7 +14,7 @@ interface Record {
 }
 
 export async function checkRefcountTrees(c: Checker): Promise<void> {
-  for (const [blkno, { runs, inodes }] of c.shared) {
+  for (const [blkno, { runs, inodes }] of [...c.shared].sort((a, b) => a[0] - b[0])) {
     await c.guard('REFCOUNT_ROOT_BLOCK_INVALID', `refcount tree ${blkno}`, async () => {
       const root = await c.reader.read(blkno, REFCOUNT_BLOCK);
       const rb = RefcountBlock.at(root);

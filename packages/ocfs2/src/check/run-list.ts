@@ -15,6 +15,14 @@ export class RunList {
     this.length++;
   }
 
+  /** All runs as numbers, for another thread's list. */
+  numbers(): Uint32Array {
+    return this.#data.slice(0, 2 * this.length);
+  }
+  append(numbers: Uint32Array): void {
+    for (let i = 0; i < numbers.length; i += 2) this.push(numbers[i], numbers[i + 1]);
+  }
+
   start(i: number): number {
     return this.#data[2 * i];
   }

@@ -2,22 +2,37 @@
 import type { Geometry } from '../format/geometry.js';
 import { bits } from '../format/lists.js';
 import type { Findings } from './findings.js';
+import type { Turns } from './turns.js';
+
+/** The maps of claimed clusters, shared by all threads. */
+export interface ClaimMemory {
+  readonly claimed: SharedArrayBuffer;
+  readonly shared?: SharedArrayBuffer;
+}
+
+function words(bytes: Uint8Array): Int32Array {
+  return new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+}
 
 export class ClusterUsage {
   readonly total: number;
-  /** As the global bitmap has it. */
+  /** As the global bitmap has it; kept by the first thread only. */
   readonly allocated: Uint8Array;
+  readonly memory: ClaimMemory;
   readonly #claimed: Uint8Array;
-  /** Clusters referred to by extents flagged REFCOUNTED: any number of referrers, counted per tree in refcounts.ts. Made when the first turns up. */
-  #shared: Uint8Array | undefined;
-  readonly #bytes: number;
+  /** Clusters referred to by extents flagged REFCOUNTED: any number of referrers, counted per tree in refcounts.ts. */
+  readonly #shared: Uint8Array | undefined;
 
-  constructor(geo: Geometry, private readonly findings: Findings) {
+  /** `memory`: of another thread's claims. */
+  constructor(geo: Geometry, private readonly findings: Findings, private readonly turns: Turns, memory?: ClaimMemory) {
     this.total = geo.totalClusters;
     // Whole words, so that maps are compared word by word.
-    this.#bytes = Math.ceil(this.total / 32) * 4;
-    this.allocated = new Uint8Array(this.#bytes);
-    this.#claimed = new Uint8Array(this.#bytes);
+    const bytes = Math.ceil(this.total / 32) * 4;
+    this.allocated = new Uint8Array(memory === undefined ? bytes : 0);
+    // Memory that is never written costs nothing.
+    this.memory = memory ?? { claimed: new SharedArrayBuffer(bytes), shared: geo.refcount ? new SharedArrayBuffer(bytes) : undefined };
+    this.#claimed = new Uint8Array(this.memory.claimed);
+    this.#shared = this.memory.shared && new Uint8Array(this.memory.shared);
   }
 
   /** Take over the bitmap of a group: `count` bits from byte `base` on, for the clusters from `first` (a multiple of 8) on. */
@@ -33,7 +48,15 @@ export class ClusterUsage {
   claim(start: number, count: number, who: string, shared = false): void {
     const from = Math.max(0, start), end = Math.min(this.total, start + count);
     if (from >= end) return;
-    const mine = shared ? (this.#shared ??= new Uint8Array(this.#bytes)) : this.#claimed;
+    // A record that is shared on a volume without such a feature is an error of its own.
+    const asShared = shared && this.#shared !== undefined;
+    if (this.turns.alone) this.#claimAlone(from, end, who, asShared);
+    else if (!this.#claimBeside(from, end, asShared)) this.turns.contest();
+  }
+
+  /** One thread: exact about what is claimed twice. */
+  #claimAlone(from: number, end: number, who: string, shared: boolean): void {
+    const mine = shared ? this.#shared! : this.#claimed;
     const foreign = (at: number): number => {
       const claimed = bits.next(this.#claimed, 0, at, end, true);
       return shared || this.#shared === undefined ? claimed : Math.min(claimed, bits.next(this.#shared, 0, at, end, true));
@@ -49,6 +72,21 @@ export class ClusterUsage {
     }
   }
 
+  /** Beside other threads: false if a cluster was claimed before. Each sets its own bits before it looks at others', so one of two sees both. */
+  #claimBeside(from: number, end: number, shared: boolean): boolean {
+    const mine = words(shared ? this.#shared! : this.#claimed), others = shared ? words(this.#claimed) : this.#shared && words(this.#shared);
+    let free = true;
+    for (let at = from; at < end; ) {
+      const word = at >>> 5, to = Math.min(end, (word + 1) * 32);
+      const mask = (to - at === 32 ? -1 : ((1 << (to - at)) - 1) << (at & 31)) | 0;
+      const before = Atomics.or(mine, word, mask);
+      if (!shared && before & mask) free = false;
+      if (others !== undefined && Atomics.load(others, word) & mask) free = false;
+      at = to;
+    }
+    return free;
+  }
+
   isClaimed(cluster: number): boolean {
     return bits.test(this.#claimed, 0, cluster) || (this.#shared !== undefined && bits.test(this.#shared, 0, cluster));
   }
@@ -60,13 +98,12 @@ export class ClusterUsage {
 
   /** Report every run where bitmap and references disagree. */
   compare(): void {
-    const word = (bytes: Uint8Array) => new Uint32Array(bytes.buffer, bytes.byteOffset, this.#bytes / 4);
-    const allocated = word(this.allocated), claimed = word(this.#claimed), shared = this.#shared && word(this.#shared);
+    const allocated = words(this.allocated), claimed = words(this.#claimed), shared = this.#shared && words(this.#shared);
     for (let c = 0; c < this.total; ) {
       if ((c & 31) === 0) {
         // Whole equal words are skipped: most of a volume.
         let i = c / 32;
-        while (i < allocated.length && allocated[i] === (shared === undefined ? claimed[i] : (claimed[i] | shared[i]) >>> 0)) i++;
+        while (i < allocated.length && allocated[i] === (shared === undefined ? claimed[i] : claimed[i] | shared[i])) i++;
         c = i * 32;
         if (c >= this.total) return;
       }

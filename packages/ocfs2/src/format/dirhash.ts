@@ -9,12 +9,15 @@ function signed(byte: number): number {
   return (byte << 24) >> 24;
 }
 
+/** The words of one round; nothing is kept in it between calls. */
+const INPUT = new Int32Array(4);
+
 /** Hash of a directory entry name (`Linux 6.1 fs/ocfs2/dir.c:ocfs2_dx_dir_name_hash`). `.` and `..` hash to 0/0. */
 export function dirHash(name: Uint8Array, seed0: number, seed1: number, unsignedChars = false): DxHash {
   const n = name.length;
   if ((n === 1 && name[0] === 0x2e) || (n === 2 && name[0] === 0x2e && name[1] === 0x2e)) return { major: 0, minor: 0 };
   let b0 = seed0 | 0, b1 = seed1 | 0;
-  const input = new Int32Array(4);
+  const input = INPUT;
   for (let p = 0, left = n; left > 0; p += 16, left -= 16) {
     // The pad is made from the length that remains, not from the chunk's (trap 20).
     let pad = left | (left << 8);

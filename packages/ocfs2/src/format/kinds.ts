@@ -2,7 +2,7 @@
  * Kinds of metadata blocks: where the checksum sits and what must hold before any field is used (docs/design.md,
  * rule 3). The block cache validates each block once per load as the kind it was asked for.
  */
-import { type Block, badField } from './block.js';
+import { type Block, type View, badField } from './block.js';
 import { verifyCheck } from './blockcheck.js';
 import { DIR_TRAILER_SIZE, DYN, FL, MAX_TREE_DEPTH, MODE, S_IFMT, SIG } from './constants.js';
 import { type Geometry, capacity } from './geometry.js';
@@ -26,6 +26,13 @@ function want(block: Block, structure: string, field: string, value: unknown, ex
   if (value !== expected) throw badField(block, structure, field, value, `should be ${String(expected)}`);
 }
 
+/** Every block read is asked for its signature: it is compared where it lies, and a text made of it only for the error. */
+function wantSignature(block: Block, structure: string, field: string, view: View & { readonly signature: string }, expected: string, at = view.base): void {
+  let i = 0;
+  while (i < expected.length && block.bytes[at + i] === expected.charCodeAt(i)) i++;
+  if (i < expected.length || block.bytes[at + i] !== 0) want(block, structure, field, view.signature, expected);
+}
+
 /** The checks every extent list must pass at a known capacity. `maxDepth`: exclusive upper bound for its depth. */
 export function validateExtentList(block: Block, list: ExtentList, structure: string, count: number, maxDepth = MAX_TREE_DEPTH): void {
   want(block, structure, 'l_count', list.count, count);
@@ -38,7 +45,7 @@ export const DINODE_ANY: BlockKind = {
   name: 'dinode (any state)',
   checkAt: () => 0x80,
   validate(block) {
-    want(block, 'dinode', 'i_signature', Dinode.at(block).signature, SIG.dinode);
+    wantSignature(block, 'dinode', 'i_signature', Dinode.at(block), SIG.dinode);
     want(block, 'dinode', 'i_blkno', Dinode.at(block).blkno, block.blkno);
   },
 };
@@ -50,7 +57,7 @@ export const DINODE: BlockKind = {
   checkAt: () => 0x80,
   validate(block, geo) {
     const di = Dinode.at(block);
-    want(block, 'dinode', 'i_signature', di.signature, SIG.dinode);
+    wantSignature(block, 'dinode', 'i_signature', di, SIG.dinode);
     want(block, 'dinode', 'i_blkno', di.blkno, block.blkno);
     want(block, 'dinode', 'i_fs_generation', di.fsGeneration, geo.fsGeneration);
     if (!(di.flags & FL.VALID)) throw badField(block, 'dinode', 'i_flags', di.flags, 'says the inode is not in use');
@@ -102,7 +109,7 @@ export const EXTENT_BLOCK: BlockKind = {
   checkAt: () => 0x08,
   validate(block, geo) {
     const eb = ExtentBlock.at(block);
-    want(block, 'extent_block', 'h_signature', eb.signature, SIG.extentBlock);
+    wantSignature(block, 'extent_block', 'h_signature', eb, SIG.extentBlock);
     want(block, 'extent_block', 'h_blkno', eb.blkno, block.blkno);
     want(block, 'extent_block', 'h_fs_generation', eb.fsGeneration, geo.fsGeneration);
     validateExtentList(block, new ExtentList(block, EB_LIST), 'extent_block.h_list', capacity.extentBlock(geo.blockSize));
@@ -115,7 +122,7 @@ export const GROUP_DESC: BlockKind = {
   checkAt: () => 0x30,
   validate(block, geo) {
     const gd = GroupDesc.at(block);
-    want(block, 'group_desc', 'bg_signature', gd.signature, SIG.group);
+    wantSignature(block, 'group_desc', 'bg_signature', gd, SIG.group);
     want(block, 'group_desc', 'bg_blkno', gd.blkno, block.blkno);
     want(block, 'group_desc', 'bg_generation', gd.generation, geo.fsGeneration);
     if (gd.size > geo.blockSize - 0x40) throw badField(block, 'group_desc', 'bg_size', gd.size, 'does not fit the block');
@@ -130,7 +137,7 @@ export const DIR_BLOCK: BlockKind = {
   checkAt: (geo) => geo.blockSize - DIR_TRAILER_SIZE + 0x38,
   validate(block, geo) {
     const t = DirTrailer.at(block, geo.blockSize - DIR_TRAILER_SIZE);
-    want(block, 'dir_block_trailer', 'db_signature', t.signature, SIG.dirTrailer);
+    wantSignature(block, 'dir_block_trailer', 'db_signature', t, SIG.dirTrailer, t.base + 0x10);
     want(block, 'dir_block_trailer', 'db_blkno', t.blkno, block.blkno);
   },
 };
@@ -143,7 +150,7 @@ export const DX_ROOT: BlockKind = {
   checkAt: () => 0x08,
   validate(block, geo) {
     const root = DxRoot.at(block);
-    want(block, 'dx_root', 'dr_signature', root.signature, SIG.dxRoot);
+    wantSignature(block, 'dx_root', 'dr_signature', root, SIG.dxRoot);
     want(block, 'dx_root', 'dr_blkno', root.blkno, block.blkno);
     want(block, 'dx_root', 'dr_fs_generation', root.fsGeneration, geo.fsGeneration);
     if (root.flags & DX_INLINE) {
@@ -159,7 +166,7 @@ export const DX_LEAF: BlockKind = {
   checkAt: () => 0x08,
   validate(block, geo) {
     const leaf = DxLeaf.at(block);
-    want(block, 'dx_leaf', 'dl_signature', leaf.signature, SIG.dxLeaf);
+    wantSignature(block, 'dx_leaf', 'dl_signature', leaf, SIG.dxLeaf);
     want(block, 'dx_leaf', 'dl_blkno', leaf.blkno, block.blkno);
     want(block, 'dx_leaf', 'dl_fs_generation', leaf.fsGeneration, geo.fsGeneration);
     const list = new DxEntryList(block, DX_LEAF_LIST);
@@ -173,7 +180,7 @@ export const XATTR_BLOCK: BlockKind = {
   checkAt: () => 0x18,
   validate(block, geo) {
     const xb = XattrBlock.at(block);
-    want(block, 'xattr_block', 'xb_signature', xb.signature, SIG.xattr);
+    wantSignature(block, 'xattr_block', 'xb_signature', xb, SIG.xattr);
     want(block, 'xattr_block', 'xb_blkno', xb.blkno, block.blkno);
     want(block, 'xattr_block', 'xb_fs_generation', xb.fsGeneration, geo.fsGeneration);
     if (xb.flags & XATTR_INDEXED) validateExtentList(block, new ExtentList(block, XATTR_TREE_LIST), 'xattr_block.xt_list', capacity.xattrTree(geo.blockSize));
@@ -185,7 +192,7 @@ export const REFCOUNT_BLOCK: BlockKind = {
   checkAt: () => 0x20,
   validate(block, geo) {
     const rb = RefcountBlock.at(block);
-    want(block, 'refcount_block', 'rf_signature', rb.signature, SIG.refcount);
+    wantSignature(block, 'refcount_block', 'rf_signature', rb, SIG.refcount);
     want(block, 'refcount_block', 'rf_blkno', rb.blkno, block.blkno);
     want(block, 'refcount_block', 'rf_fs_generation', rb.fsGeneration, geo.fsGeneration);
     if (rb.flags & REFCOUNT_TREE) validateExtentList(block, new ExtentList(block, REFCOUNT_LIST), 'refcount_block.rf_list', capacity.refcount(geo.blockSize));

@@ -8,7 +8,8 @@ import { DYN, EXT } from '../format/constants.js';
 import { ExtentList } from '../format/lists.js';
 import { XATTR_BLOCK } from '../format/kinds.js';
 import { Dinode, XATTR_BUCKET_SIZE, XATTR_INDEXED, XATTR_TREE_LIST, XattrBlock, XattrHeader, XattrValueRoot } from '../format/structs.js';
-import { type FoundXattr, type XattrStorage, blockStorage, decodeEntries, inlineStorage, isLocal } from '../xattr/index.js';
+import { type XattrStorage, blockStorage, decodeEntries, inlineStorage, isLocal } from '../xattr/entries.js';
+import type { FoundXattr } from '../xattr/read.js';
 import type { ExtentRecord, RawReader } from './raw-reader.js';
 
 /** The external xattr block of an inode, or undefined. */

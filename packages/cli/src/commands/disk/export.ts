@@ -7,7 +7,7 @@ import { showUse, useOf } from '../../disk-access.js';
 import { facts, note, print, printJson } from '../../output.js';
 import { formatSize } from '../../sizes.js';
 import { needTarget } from '../../target.js';
-import { explainBusy } from '../../volume-access.js';
+import { explainBusy } from '../../device-access.js';
 import { stay } from '../mount.js';
 
 interface Options {
