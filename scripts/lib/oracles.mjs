@@ -1,5 +1,6 @@
 // The oracles: programs of others that say whether lunfs is right, the Debian package each comes in, and whether this
 // machine has them. docs/design.md, section 5.
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { cachedKernel } from './kernel.mjs';
@@ -28,6 +29,7 @@ export const debianPackages = {
   fuse2fs: ['fuse2fs'],
   fuse3: ['fusermount3'],
   git: ['git'],
+  iproute2: ['ip', 'bridge'],
   kmod: ['depmod'],
   'libnbd-bin': ['nbdinfo', 'nbdcopy'],
   'ocfs2-tools': ['mkfs.ocfs2', 'fsck.ocfs2', 'debugfs.ocfs2'],
@@ -54,6 +56,16 @@ const programs = (...names) => () => {
   return missing.length === 0 ? undefined : `no ${missing.join(', ')} on this machine`;
 };
 
+/** Whether a namespace with a bridge, a tap and a pair of virtual cards can be had: containers may be root and still lack it. */
+function networkMissing() {
+  const name = `lunfs-probe-${process.pid}`;
+  const ip = findProgram('ip') ?? 'ip';
+  const steps = [['netns', 'add', name], ['-n', name, 'link', 'add', 'br', 'type', 'bridge'], ['-n', name, 'tuntap', 'add', 'tap', 'mode', 'tap'], ['-n', name, 'link', 'add', 'a', 'type', 'veth', 'peer', 'name', 'b']];
+  const failed = steps.map((args) => spawnSync(ip, args, { encoding: 'utf8' })).find(({ status }) => status !== 0);
+  spawnSync(ip, ['netns', 'del', name]);
+  return failed ? `no network namespace with bridge and tap: ${failed.stderr.trim()}` : undefined;
+}
+
 const isRoot = () => (process.getuid?.() === 0 ? undefined : 'needs root');
 
 /**
@@ -75,6 +87,7 @@ const oracles = {
   attr: programs('getfattr', 'setfattr', 'getfacl', 'setfacl'),
   root: isRoot,
   fuse: () => isRoot() ?? (fs.existsSync('/dev/fuse') ? undefined : 'no /dev/fuse on this machine'),
+  network: () => isRoot() ?? programs('ip', 'bridge')() ?? networkMissing(),
   loop: () => isRoot() ?? programs('losetup')() ?? (fs.existsSync('/dev/loop-control') ? undefined : 'no loop devices on this machine'),
 };
 

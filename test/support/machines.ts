@@ -20,11 +20,18 @@ export { type Disk, type Machine, MachineDown, type Result };
 export interface ClusterConfig {
   name: string;
   nodes: { number: number; name: string; address: string; port?: number }[];
+  heartbeat?: 'local' | 'global';
+  /** UUIDs of volumes with a global heartbeat region. */
+  regions?: string[];
+  /** The kernel's defaults where not given: 31, 30000. */
+  settings?: { threshold?: number; idleMs?: number };
 }
 
 export interface KernelNodeOptions extends Partial<Omit<MachineOptions, 'disks' | 'root'>> {
   /** Image files, block devices or NBD exports: /dev/vda, /dev/vdb, … in order. */
   disks: (string | Disk)[];
+  /** Its IPv4 address on `network`, with the length of the prefix. */
+  address?: string;
   /** Registers this cluster at boot, so that cluster volumes of that name can be mounted. `hostname` says which node it is (default: the first). */
   cluster?: ClusterConfig;
   /** Size of the transfer disk in bytes (sparse): the largest tree `putTree` and `getTree` can carry. Default 4 GiB. */
@@ -36,9 +43,11 @@ export function singleNodeCluster(name: string): ClusterConfig {
   return { name, nodes: [{ number: 0, name: 'node', address: '127.0.0.1' }] };
 }
 
-function clusterConf(config: ClusterConfig): string {
+/** /etc/ocfs2/cluster.conf of it. */
+export function clusterConf(config: ClusterConfig): string {
   const nodes = config.nodes.map((node) => `node:\n\tip_port = ${node.port ?? 7777}\n\tip_address = ${node.address}\n\tnumber = ${node.number}\n\tname = ${node.name}\n\tcluster = ${config.name}\n`);
-  return `${nodes.join('\n')}\ncluster:\n\tnode_count = ${config.nodes.length}\n\theartbeat_mode = local\n\tname = ${config.name}\n`;
+  const regions = (config.regions ?? []).map((uuid) => `heartbeat:\n\tregion = ${uuid}\n\tcluster = ${config.name}\n\n`);
+  return `${nodes.join('\n')}\ncluster:\n\tnode_count = ${config.nodes.length}\n\theartbeat_mode = ${config.heartbeat ?? 'local'}\n\tname = ${config.name}\n\n${regions.join('')}`;
 }
 
 function quote(word: string): string {
@@ -59,12 +68,13 @@ export class KernelNode {
 
   /** Boots a node with the disks attached and nothing mounted. */
   static async start(cleanup: Cleanup, options: KernelNodeOptions): Promise<KernelNode> {
-    const { disks, cluster, transfer: transferBytes = 4 * 2 ** 30, ...rest } = options;
+    const { disks, cluster, address, transfer: transferBytes = 4 * 2 ** 30, ...rest } = options;
     const transfer = sparseFile(path.join(tempDir(cleanup, 'node'), 'transfer'), transferBytes);
     const all = [...disks.map((disk) => (typeof disk === 'string' ? { file: disk } : disk)), { file: transfer, direct: false, serial: 'transfer' }];
     const machine = await Machine.start({ hostname: cluster?.nodes[0].name ?? 'node', ...rest, disks: all, root: 'tools' });
     cleanup.add(() => machine.kill());
     const node = new KernelNode(machine, transfer, `/dev/vd${String.fromCharCode(97 + disks.length)}`);
+    if (address) await node.must(`ip addr add ${quote(address)} dev eth0 && ip link set eth0 up`);
     if (cluster) await node.#joinCluster(cluster);
     return node;
   }
@@ -72,6 +82,11 @@ export class KernelNode {
   async #joinCluster(cluster: ClusterConfig): Promise<void> {
     await this.must('cat > /etc/ocfs2/cluster.conf', { input: clusterConf(cluster) });
     await this.must(`mount -t configfs none /sys/kernel/config && mount -t ocfs2_dlmfs none /dlm && o2cb register-cluster ${quote(cluster.name)}`);
+    // o2cb's init script does this from /etc/default/o2cb; it must be before the first heartbeat region and connection.
+    const { threshold, idleMs } = cluster.settings ?? {};
+    const at = `/sys/kernel/config/cluster/${cluster.name}`;
+    if (threshold !== undefined) await this.must(`echo ${threshold} > ${at}/heartbeat/dead_threshold && [ $(cat ${at}/heartbeat/dead_threshold) = ${threshold} ]`);
+    if (idleMs !== undefined) await this.must(`echo ${idleMs} > ${at}/idle_timeout_ms && [ $(cat ${at}/idle_timeout_ms) = ${idleMs} ]`);
   }
 
   /** Runs a bash command line; see `Machine.run`. */

@@ -59,6 +59,8 @@ export class FsContext {
   nextGeneration: number;
   /** Meta lock rank of system inodes; all others are RANK.inode. */
   readonly #ranks = new Map<number, number>();
+  /** Files that only the node in their slot touches: their locks are no cluster locks. */
+  readonly #private = new Set<number>();
   /** Names of inodes' meta locks: one string each, so that its hash is computed once. */
   readonly #metaLockNames = new Map<number, string>();
 
@@ -78,6 +80,7 @@ export class FsContext {
       [sys.inodeAlloc, RANK.inodeAlloc], [sys.extentAlloc, RANK.extentAlloc],
     ] as const;
     for (const [files, rank] of perSlot) for (const [slot, blkno] of files.entries()) this.#ranks.set(blkno, rank + slot / 256);
+    for (const blkno of [...sys.truncateLog, ...sys.localAlloc]) this.#private.add(blkno);
     for (const blkno of [sys.globalInodeAlloc, sys.slotMap, sys.heartbeat, ...sys.journal]) this.#ranks.set(blkno, RANK.inode);
     this.#ranks.set(sys.globalBitmap, RANK.globalBitmap);
     // Who recovers a slot's local file holds it while he waits for the global one (Linux 6.1 fs/ocfs2/quota_global.c, "locking dependencies").
@@ -91,19 +94,25 @@ export class FsContext {
     return this.#ranks.has(blkno);
   }
 
-  /** The meta lock of an inode. Its name carries the volume generation for system inodes, root and system directory (ondisk-format.md 14.2). */
+  /** Take the meta lock of an inode. */
   metaLock(op: Op, blkno: number, level: LockLevel): MetaLock {
-    return op.lock(this.#metaLockNames.get(blkno) ?? this.#nameMetaLock(blkno), level, this.#ranks.get(blkno) ?? RANK.inode);
+    return op.lock(this.metaLockName(blkno), level, this.#ranks.get(blkno) ?? RANK.inode);
+  }
+
+  /** Its name: it carries the volume generation for system inodes, root and system directory (ondisk-format.md 14.2). */
+  metaLockName(blkno: number): string {
+    return this.#metaLockNames.get(blkno) ?? this.#nameMetaLock(blkno);
   }
 
   /** The same if it is to be had at once, else undefined. */
   tryMetaLock(op: Op, blkno: number, level: LockLevel): MetaLock | undefined {
-    return op.tryLock(this.#metaLockNames.get(blkno) ?? this.#nameMetaLock(blkno), level, this.#ranks.get(blkno) ?? RANK.inode);
+    return op.tryLock(this.metaLockName(blkno), level, this.#ranks.get(blkno) ?? RANK.inode);
   }
 
   #nameMetaLock(blkno: number): string {
     const { fsGeneration, rootBlkno, systemDirBlkno } = this.geo;
-    const name = lockName('M', blkno, this.#ranks.has(blkno) || blkno === rootBlkno || blkno === systemDirBlkno ? fsGeneration : 0);
+    const generation = this.#ranks.has(blkno) || blkno === rootBlkno || blkno === systemDirBlkno ? fsGeneration : 0;
+    const name = lockName(this.#private.has(blkno) ? 'L' : 'M', blkno, generation);
     if (this.#metaLockNames.size >= LOCK_NAMES) this.#metaLockNames.clear();
     this.#metaLockNames.set(blkno, name);
     return name;

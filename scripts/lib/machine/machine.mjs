@@ -31,7 +31,16 @@ import { bootFiles, nodeRoot } from './images.mjs';
  * @property {string} [hostname]
  * @property {number} [bootTimeoutMs]  default 120000
  * @property {'kvm' | 'tcg'} [accel]   default: kvm where a probe has shown it to work, else tcg
- * @property {string[]} [qemuArgs]     more arguments, such as network devices
+ * @property {Network} [network]       its eth0; without it a machine has no network
+ * @property {string[]} [qemuArgs]     more arguments
+ */
+
+/**
+ * A network card on a tap device that exists already. QEMU runs inside the namespace that has it.
+ * @typedef {object} Network
+ * @property {string} namespace   of `ip netns`
+ * @property {string} tap
+ * @property {string} mac         unlike all others on that network
  */
 
 /**
@@ -257,10 +266,14 @@ async function boot(options, accel) {
     '-append', `console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr tsc=reliable no_timer_check lunfs.root=${writable} hostname=${options.hostname ?? 'node'}`,
     '-serial', `file:${path.join(directory, 'console')}`,
     '-device', 'virtio-serial-pci', '-chardev', `socket,id=agent,path=${agent}`, '-device', 'virtserialport,chardev=agent,name=lunfs.agent',
-    ...disks.flatMap((disk, index) => diskArguments(disk, index)), ...(options.qemuArgs ?? []),
+    ...disks.flatMap((disk, index) => diskArguments(disk, index)), ...networkArguments(options.network), ...(options.qemuArgs ?? []),
   ];
+  const program = findProgram('setpriv') ?? 'setpriv';
+  // ip becomes the program it runs, so the process is still QEMU.
+  const inside = options.network ? [findProgram('ip') ?? 'ip', 'netns', 'exec', options.network.namespace] : [];
+  const [command, ...rest] = [...inside, program, ...args];
   const started = performance.now();
-  const qemu = spawn(findProgram('setpriv') ?? 'setpriv', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const qemu = spawn(command, rest, { stdio: ['ignore', 'ignore', 'pipe'] });
   const machine = new Machine(directory, server, qemu);
   try {
     await machine.ready(options.bootTimeoutMs ?? 120_000);
@@ -292,6 +305,12 @@ function diskArguments(disk, index) {
   }
   const device = { driver: 'virtio-blk-pci', drive: node, 'write-cache': 'on', werror: 'stop', rerror: 'stop', discard: true, ...(disk.serial ? { serial: disk.serial } : {}), ...(disk.sectorSize ? { logical_block_size: disk.sectorSize, physical_block_size: disk.sectorSize } : {}) };
   return ['-blockdev', JSON.stringify(backend), '-device', JSON.stringify(device)];
+}
+
+/** @param {Network} [network] */
+function networkArguments(network) {
+  if (!network) return [];
+  return ['-netdev', `tap,id=net,ifname=${network.tap},script=no,downscript=no`, '-device', `virtio-net-pci,netdev=net,mac=${network.mac},romfile=`];
 }
 
 /** @param {string} file */

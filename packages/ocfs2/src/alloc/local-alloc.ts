@@ -76,12 +76,19 @@ export function claimFromWindow(op: Op, ctx: FsContext, want: number, min: numbe
 
 /** Give the window's unused clusters back and leave no window. False: there was none. */
 export function returnWindow(op: Op, ctx: FsContext): boolean {
-  const before = readWindow(op, ctx);
-  if (before.total === 0) return false;
+  const unused = dropWindow(op, ctx);
+  for (const { start, len } of unused ?? []) returnClusters(op, ctx, start, len);
+  return unused !== undefined;
+}
+
+/** Leave no window; its unused clusters, which count as used in the global bitmap from then on. Undefined: there was none. */
+export function dropWindow(op: Op, ctx: FsContext): ClusterRun[] | undefined {
+  if (readWindow(op, ctx).total === 0) return undefined;
   const { ref, start, total, bitmap } = editWindow(op, ctx);
+  const unused: ClusterRun[] = [];
   for (let at = bits.next(bitmap, 0, 0, total, false); at < total; ) {
     const end = bits.next(bitmap, 0, at, total, true);
-    returnClusters(op, ctx, start + at, end - at);
+    unused.push({ start: start + at, len: end - at });
     at = bits.next(bitmap, 0, end, total, false);
   }
   bitmap.fill(0);
@@ -89,7 +96,7 @@ export function returnWindow(op: Op, ctx: FsContext): boolean {
   id1.used = 0;
   id1.total = 0;
   LocalAlloc.at(ref.block).bmOff = 0;
-  return true;
+  return unused;
 }
 
 /** Unused clusters of the window as this operation sees it. */

@@ -10,7 +10,7 @@ import type { FsContext, InodeRef } from '../context.js';
 import { badField, FL, TRUNCATE_RECS, TruncateLog } from '../format/index.js';
 import { EX } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
-import { freeClustersNow } from './bitmap.js';
+import { type ClusterRun, freeClustersNow } from './bitmap.js';
 import { allocState } from './window-size.js';
 
 interface Records {
@@ -63,6 +63,32 @@ export function releaseClusters(op: Op, ctx: FsContext, start: number, len: numb
   op.onApply(() => {
     state.mayHoldLogged = true;
   });
+}
+
+/** Leave the slot's truncate log empty; what was in it counts as used in the global bitmap from then on. */
+export function dropTruncateLog(op: Op, ctx: FsContext): ClusterRun[] {
+  const blkno = ctx.sys.truncateLog[ctx.slot];
+  const seen = view(ctx.inode(op, blkno, EX));
+  const runs: ClusterRun[] = [];
+  for (let i = 0; i < seen.used; i++) if (seen.start(i) !== 0) runs.push({ start: seen.start(i), len: seen.clusters(i) });
+  if (seen.used > 0) view(ctx.editInode(op, blkno)).used = 0;
+  return runs;
+}
+
+/** Put clusters that belong to nobody into the truncate log, as many runs as it has room for now. Returns the others. */
+export function adoptClusters(op: Op, ctx: FsContext, runs: readonly ClusterRun[]): readonly ClusterRun[] {
+  const state = allocState(ctx);
+  const blkno = ctx.sys.truncateLog[ctx.slot];
+  const { used, count } = view(ctx.inode(op, blkno, EX));
+  const room = state.flushing === undefined ? Math.min(runs.length, count - used) : 0;
+  if (room === 0) return runs;
+  const log = view(ctx.editInode(op, blkno));
+  for (const [i, { start, len }] of runs.slice(0, room).entries()) log.set(used + i, start, len);
+  log.used = used + room;
+  op.onApply(() => {
+    state.mayHoldLogged = true;
+  });
+  return runs.slice(room);
 }
 
 /** Clusters in the slot's truncate log. */

@@ -14,13 +14,17 @@
  *    NL; and only then the convert.
  *  - If that fails, the lock is kept and nobody here uses it any more: to give it up with our changes only in our log would
  *    let a later replay overwrite the next holder's blocks. Its owner is told (`onStuck`) and has to leave the cluster.
+ *  - While a member's death is not dealt with (`gated`), what is granted is not used here: blocks in place may be older than the
+ *    dead node's log (cluster-protocols.md 7.4; dlmglue.c:ocfs2_wait_for_recovery). What was granted before may be: the dead
+ *    node held nothing in the way of it.
  *  - A convert from PR to EX that meets another one is taken back when the BAST comes; the lock then goes to NL and queues
  *    again from there, so two upgraders don't wait for each other.
  */
 import { ClusterError, InternalError } from '@lunfs/device';
 import type { LockTable } from '../txn/lock-session.js';
 import { type AstResult, type Dlm, type DlmLock, LVB_SIZE, compatible } from './dlm.js';
-import { EX, type LockLevel, NL, PR } from './levels.js';
+import { EX, type LockLevel, NL, PR, isPrivate } from './levels.js';
+import { LocalDlm } from './local-dlm.js';
 
 export interface LockManagerOptions {
   readonly dlm: Dlm;
@@ -37,6 +41,8 @@ export interface LockManagerOptions {
   readonly onGranted?: (name: string, level: LockLevel, lvb: Uint8Array) => void;
   /** The value for other nodes when EX is given up; undefined: none is valid, they read the disk. */
   readonly lvb?: (name: string) => Uint8Array | undefined;
+  /** May the lock, granted now, not be used yet? `gateOpened` tells when that may have changed. */
+  readonly gated?: (name: string) => boolean;
   /** A lock cannot be given up or used any more. */
   readonly onStuck?: (name: string, error: Error) => void;
   /** Locks kept at most; idle ones beyond it are given up. Default 65536. */
@@ -66,6 +72,10 @@ class CachedLock {
   attached = false;
   /** Give it up altogether once nobody uses it. */
   retire = false;
+  /** Kept, whoever wants it (LockTable.pin). */
+  pinned = false;
+  /** Granted while the gate was closed to it: not to be used before it opens. */
+  gated = false;
   failed: Error | undefined;
   waiters: Waiter[] = [];
   /** Events that came from within a call of the Dlm, to be handled after it. */
@@ -83,6 +93,7 @@ class CachedLock {
 }
 
 const NO_LVB = new Uint8Array(LVB_SIZE);
+const PRIVATE = new LocalDlm();
 
 export class LockManager implements LockTable {
   readonly #locks = new Map<string, CachedLock>();
@@ -104,8 +115,8 @@ export class LockManager implements LockTable {
 
   tryHold(name: string, level: LockLevel): boolean {
     const lock = this.#locks.get(name);
-    if (lock === undefined || level > lock.level) return this.options.dlm.immediate === true && this.#takeAtOnce(lock ?? new CachedLock(name), level);
-    if (lock.goingDown || lock.failed !== undefined) return false;
+    if (lock === undefined || level > lock.level) return this.#dlm(name).immediate === true && this.#takeAtOnce(lock ?? new CachedLock(name), level);
+    if (lock.goingDown || lock.gated || lock.failed !== undefined) return false;
     if (lock.request !== undefined && lock.request.level < level) return false; // given up already, the Dlm has still to say so
     // A reader may still join while the lock is only to go down to PR.
     if (lock.wanted !== NL && !(level === PR && lock.wanted === PR)) return false;
@@ -132,16 +143,54 @@ export class LockManager implements LockTable {
     const lock = this.#locks.get(name);
     if (lock === undefined || level === NL || lock.holders[level] === 0) throw new InternalError('LOCK_NOT_HELD', `lock ${name} is dropped at level ${level} but not held at it`);
     lock.holders[level]--;
-    if (lock.wanted !== NL) this.#advance(lock);
+    if (lock.wanted !== NL || lock.retire) this.#advance(lock);
     else if (this.#locks.size > this.#capacity) this.#evict();
   }
 
-  /** Give every lock up. Operations must have ended. */
-  async close(): Promise<void> {
+  pin(name: string): void {
+    const lock = this.#locks.get(name);
+    if (lock === undefined || !lock.held) throw new InternalError('LOCK_NOT_HELD', `lock ${name} is pinned but not held`);
+    lock.pinned = true;
+    lock.wanted = NL;
+  }
+
+  giveUp(name: string): void {
+    void this.surrender(name);
+  }
+
+  /** `giveUp`; resolves when the lock has gone. If somebody waits for it here by then, that is only after the next time. */
+  surrender(name: string): Promise<void> {
+    const lock = this.#locks.get(name);
+    if (lock === undefined || lock.failed !== undefined) return Promise.resolve();
+    return new Promise((resolve) => {
+      lock.gone.push(resolve);
+      lock.retire = true;
+      lock.pinned = false;
+      this.#advance(lock);
+    });
+  }
+
+  /** The gate may let more locks through than before. */
+  gateOpened(): void {
+    for (const lock of [...this.#locks.values()]) {
+      if (!lock.gated || this.options.gated?.(lock.name) === true) continue;
+      lock.gated = false;
+      this.#serve(lock);
+      this.#advance(lock);
+    }
+  }
+
+  /** Give every lock up. Operations must have ended. `held`: also what is held beyond operations. */
+  async close(held = false): Promise<void> {
     const all = [...this.#locks.values()];
+    if (held) for (const lock of all) lock.holders = { [PR]: 0, [EX]: 0 };
     const used = all.find((lock) => lock.held || lock.waiters.length > 0);
     if (used !== undefined) throw new InternalError('LOCK_HELD', `lock ${used.name} is in use while the volume is closed`);
-    await Promise.all(all.map((lock) => this.#giveUp(lock)));
+    await Promise.all(all.map((lock) => this.surrender(lock.name)));
+  }
+
+  #dlm(name: string): Dlm {
+    return isPrivate(name) ? PRIVATE : this.options.dlm;
   }
 
   /** Get a lock from a Dlm that never waits: operations on inodes met for the first time need no second attempt for it. */
@@ -191,11 +240,12 @@ export class LockManager implements LockTable {
     lock.wanted = NL;
     lock.retire = false;
     this.#serve(lock);
-    if (lock.waiters.length > 0) this.#ask(lock);
+    if (lock.waiters.length > 0 && !lock.gated) this.#ask(lock);
   }
 
   /** Let in who waits for no more than we have. */
   #serve(lock: CachedLock): void {
+    if (lock.gated) return;
     const served = lock.waiters.filter((w) => w.level <= lock.level);
     if (served.length === 0) return;
     lock.waiters = lock.waiters.filter((w) => w.level > lock.level);
@@ -222,7 +272,7 @@ export class LockManager implements LockTable {
     this.#call(lock, () => {
       if (lock.handle !== undefined) lock.handle.convert(level, request);
       else {
-        lock.handle = this.options.dlm.lock(lock.name, level, {
+        lock.handle = this.#dlm(lock.name).lock(lock.name, level, {
           ast: (result, lvb) => this.#event(lock, () => this.#ast(lock, result, lvb)),
           bast: (wanted) => this.#event(lock, () => this.#bast(lock, wanted)),
           failed: (error) => this.#event(lock, () => this.#fail(lock, error)),
@@ -254,6 +304,7 @@ export class LockManager implements LockTable {
     if (result === 'granted') {
       lock.attached = true;
       lock.level = request.level;
+      if (request.level > from) lock.gated = this.options.gated?.(lock.name) === true;
       if (from === NL && request.level !== NL) this.options.onGranted?.(lock.name, request.level, lvb);
       if (request.level > from) this.#serve(lock);
     } else {
@@ -270,6 +321,7 @@ export class LockManager implements LockTable {
   }
 
   #bast(lock: CachedLock, wanted: LockLevel): void {
+    if (lock.pinned) return;
     if (compatible(lock.level, wanted)) return; // late: we have gone down already
     if (wanted > lock.wanted) lock.wanted = wanted;
     this.#advance(lock);
@@ -319,6 +371,8 @@ export class LockManager implements LockTable {
       drop: (n, level) => {
         if (n !== name) this.drop(n, level);
       },
+      giveUp: (n) => this.giveUp(n),
+      pin: (n) => this.pin(n),
     };
   }
 
@@ -332,15 +386,6 @@ export class LockManager implements LockTable {
     this.options.onStuck?.(lock.name, error);
   }
 
-  #giveUp(lock: CachedLock): Promise<void> {
-    if (lock.failed !== undefined) return Promise.resolve();
-    return new Promise((resolve) => {
-      lock.gone.push(resolve);
-      lock.retire = true;
-      this.#advance(lock);
-    });
-  }
-
   /** Give idle locks up, those not used for longest first; the hand passes few locks per call. */
   #evict(): void {
     let budget = Math.min(32, this.#locks.size);
@@ -351,7 +396,7 @@ export class LockManager implements LockTable {
         lock.referenced = false;
         this.#locks.delete(lock.name);
         this.#locks.set(lock.name, lock);
-      } else if (!lock.retire) void this.#giveUp(lock);
+      } else if (!lock.retire) this.giveUp(lock.name);
     }
   }
 }

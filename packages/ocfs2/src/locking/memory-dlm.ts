@@ -2,6 +2,9 @@
  * A Dlm for several nodes in one process: one master with o2dlm's queues and grant rules (cluster-protocols.md 5.9 to 5.11).
  * For tests and the simulator; what HostileDlm is built on.
  *
+ * A node dies (`kill`): its locks are taken out of all queues, and where it held EX the value block goes with it, as o2dlm's
+ * recovery does (Linux 6.1 fs/ocfs2/dlm/dlmrecovery.c:dlm_free_dead_locks, dlm_revalidate_lvb). It hears nothing any more.
+ *
  * Events are delivered later and one by one, never from within a call, in the order they arose for each lock; in which
  * order across locks is the caller's choice (`pick`), so that a seed can explore it.
  */
@@ -25,7 +28,9 @@ class Held {
   /** LVB that comes with the request under way. */
   lvb: Uint8Array | undefined;
   readonly inbox: (() => void)[] = [];
-  constructor(readonly resource: Resource, readonly events: DlmEvents) {}
+  /** Its node is dead. */
+  killed = false;
+  constructor(readonly resource: Resource, readonly events: DlmEvents, readonly node: number) {}
 }
 
 /** One lock resource with its three queues. */
@@ -43,6 +48,7 @@ class Resource {
 
 export class MemoryDlm implements Dlm {
   readonly #resources = new Map<string, Resource>();
+  readonly #dead = new Set<number>();
   #ready: Held[] = [];
   readonly #defer: (fn: () => void) => void;
   readonly #pick: (n: number) => number;
@@ -52,10 +58,40 @@ export class MemoryDlm implements Dlm {
     this.#pick = options.pick ?? (() => 0);
   }
 
+  /** The lock manager as one node has it. */
+  node(node: number): Dlm {
+    this.#dead.delete(node);
+    return { lock: (name, level, events, request) => this.#lock(name, level, events, request ?? {}, node) };
+  }
+
+  /** A node is gone, as if its host had lost power. Call `node` again for its next life. */
+  kill(node: number): void {
+    this.#dead.add(node);
+    for (const resource of [...this.#resources.values()]) {
+      const all = [...resource.granted, ...resource.converting, ...resource.blocked].filter((lock) => lock.node === node);
+      if (all.length === 0) continue;
+      if (all.some((lock) => lock.level === EX)) resource.lvb = new Uint8Array(LVB_SIZE);
+      for (const lock of all) {
+        lock.state = 'gone';
+        lock.killed = true;
+        lock.inbox.length = 0;
+        for (const queue of [resource.granted, resource.converting, resource.blocked]) remove(queue, lock);
+      }
+      this.#pump(resource);
+      this.#forget(resource);
+    }
+  }
+
+  /** As a node that never dies. */
   lock(name: string, level: LockLevel, events: DlmEvents, request: DlmRequest = {}): DlmLock {
+    return this.#lock(name, level, events, request, -1);
+  }
+
+  #lock(name: string, level: LockLevel, events: DlmEvents, request: DlmRequest, node: number): DlmLock {
+    if (this.#dead.has(node)) return DEAD;
     let resource = this.#resources.get(name);
     if (resource === undefined) this.#resources.set(name, (resource = new Resource(name)));
-    const lock = new Held(resource, events);
+    const lock = new Held(resource, events, node);
     lock.target = level;
     if (request.trylock && !this.#grantable(lock, level, true)) {
       this.#tell(lock, () => events.ast('again', new Uint8Array(LVB_SIZE)));
@@ -74,6 +110,7 @@ export class MemoryDlm implements Dlm {
 
   #convert(lock: Held, to: LockLevel, { trylock, lvb }: DlmRequest): void {
     const { resource } = lock;
+    if (this.#gone(lock)) return;
     this.#want(lock, 'granted', 'convert');
     if (lvb !== undefined && lock.level !== EX) throw new InternalError('DLM_LVB', `lock ${resource.name}: a value block is put from level ${lock.level}`);
     lock.target = to;
@@ -93,6 +130,7 @@ export class MemoryDlm implements Dlm {
 
   #cancel(lock: Held): void {
     const { resource } = lock;
+    if (this.#gone(lock)) return;
     if (lock.state === 'converting') {
       remove(resource.converting, lock);
       lock.state = 'granted';
@@ -108,6 +146,7 @@ export class MemoryDlm implements Dlm {
 
   #unlock(lock: Held, lvb: Uint8Array | undefined): void {
     const { resource } = lock;
+    if (this.#gone(lock)) return;
     this.#want(lock, 'granted', 'unlock');
     if (lvb !== undefined && lock.level === EX) resource.lvb = lvb.slice();
     remove(resource.granted, lock);
@@ -115,6 +154,11 @@ export class MemoryDlm implements Dlm {
     lock.inbox.length = 0;
     this.#pump(resource);
     this.#forget(resource);
+  }
+
+  /** A dead node goes on for a moment without knowing; nobody listens. Its next life has locks of its own. */
+  #gone(lock: Held): boolean {
+    return lock.state === 'gone' && lock.killed;
   }
 
   #want(lock: Held, state: Held['state'], call: string): void {
@@ -182,6 +226,8 @@ export class MemoryDlm implements Dlm {
     });
   }
 }
+
+const DEAD: DlmLock = { convert: () => undefined, cancel: () => undefined, unlock: () => undefined };
 
 function remove(queue: Held[], lock: Held): void {
   const at = queue.indexOf(lock);

@@ -81,9 +81,17 @@ export class Quota {
 
   /** Merge what dead nodes left, take our local files, and count from now on. The volume's locks must be ours to wait for. */
   async start(timers: Timers): Promise<void> {
-    for (const { files } of this.#kinds.values()) for (const slot of this.slots) await recoverSlot(this.ctx, files, slot);
+    const { ctx } = this;
+    // A member of a cluster holds its own files for as long as it counts: who finds them free recovers them (quota_local.c:ocfs2_local_read_info).
+    if (!ctx.geo.local) {
+      for (const name of this.#ownFiles()) {
+        await ctx.engine.locks.hold(name, EX);
+        ctx.engine.locks.pin(name);
+      }
+    }
+    for (const { files } of this.#kinds.values()) for (const slot of this.slots) await recoverSlot(ctx, files, slot);
     for (const kind of this.#kinds.values()) await this.#takeFile(kind);
-    const { engine } = this.ctx;
+    const { engine } = ctx;
     engine.charge = (op) => this.#charge(op);
     this.#open = true;
     this.#schedule(timers);
@@ -106,6 +114,33 @@ export class Quota {
       });
     }
     this.ctx.engine.charge = undefined;
+    if (this.ctx.geo.local) return;
+    for (const name of this.#ownFiles()) {
+      this.ctx.engine.locks.drop(name, EX);
+      this.ctx.engine.locks.giveUp(name);
+    }
+  }
+
+  /**
+   * Merge what a dead node left in the local files of a slot, unless somebody has them: who mounts the slot recovers it
+   * itself (Linux 6.1 fs/ocfs2/quota_local.c:ocfs2_finish_quota_recovery).
+   */
+  async recover(slot: number): Promise<void> {
+    const { ctx } = this;
+    const { locks } = ctx.engine;
+    for (const { files } of this.#kinds.values()) {
+      const name = ctx.metaLockName(files.local[slot]);
+      if (!(await locks.tryLock(name, EX))) continue;
+      try {
+        await recoverSlot(ctx, files, slot);
+      } finally {
+        locks.drop(name, EX);
+      }
+    }
+  }
+
+  #ownFiles(): string[] {
+    return [...this.#kinds.values()].map(({ files }) => this.ctx.metaLockName(files.local[this.ctx.slot]));
   }
 
   /** Tell the global files what this node changed; ids not used since the last time are let go. */

@@ -19,6 +19,10 @@ export interface LockTable {
   share(name: string, level: LockLevel): void;
   /** Give a holder back; the lock stays cached. */
   drop(name: string, level: LockLevel): void;
+  /** Give the lock back to the cluster as soon as it has no holder: it is not worth keeping, or others look whether it is held. */
+  giveUp(name: string): void;
+  /** Keep a lock that is held, whoever asks for it, until it is given up: who else wants it is told no, not to wait. */
+  pin(name: string): void;
 }
 
 interface Wanted {

@@ -22,5 +22,6 @@ export { cutToSize, truncateFile } from './file-truncate.js';
 export { type ShareRange, needReflink, shareRange } from './file-share.js';
 export { maxFileSize, writeFile } from './file-write.js';
 export type { ReflinkOptions } from './reflink.js';
+export type { ClusterMember } from './cluster-member.js';
 export { type MountOptions, type Recovery, Volume } from './mount.js';
 export { type BackendOptions, type DirectAccess, SharedFile } from './file-backend.js';

@@ -13,7 +13,7 @@ import type { FsContext, InodeRef } from '../context.js';
 import { claimOf, freeMeta } from '../alloc/index.js';
 import { dirShrinkIndex } from '../dir/index.js';
 import { dinodeTree, lookup, treeEnd } from '../extents/index.js';
-import { EX, PR, RANK, lockName } from '../locking/levels.js';
+import { EX, type LockLevel, NFS_SYNC_LOCK, PR, RANK, lockName } from '../locking/levels.js';
 import { hasRefTree, leaveRefTree } from '../refcount/index.js';
 import type { Op, RankedLock } from '../txn/index.js';
 import { isFastSymlink, knownInode, linkCount } from './attributes.js';
@@ -68,7 +68,7 @@ export class InodeTable {
     known.refs -= count;
     if (known.refs > 0) return;
     this.#refs.delete(blkno);
-    if (known.lock) this.ctx.engine.locks.drop(lockName('O', blkno, 0), PR);
+    if (known.lock) dropOpen(this.ctx, blkno, PR);
     await this.wipeUnused(blkno);
   }
 
@@ -95,6 +95,13 @@ function openLock(ctx: FsContext, blkno: number): string | undefined {
   return ctx.geo.local ? undefined : lockName('O', blkno, 0);
 }
 
+/** Others take it without waiting to see whether anybody has the inode: a lock that stayed cached would say so for ever. */
+function dropOpen(ctx: FsContext, blkno: number, level: LockLevel): void {
+  const { locks } = ctx.engine, name = lockName('O', blkno, 0);
+  locks.drop(name, level);
+  locks.giveUp(name);
+}
+
 function isOrphaned(inode: InodeRef | undefined): inode is InodeRef {
   return inode !== undefined && (inode.di.flags & FL.ORPHANED) !== 0 && linkCount(inode.di) === 0;
 }
@@ -108,18 +115,17 @@ export async function wipeInode(ctx: FsContext, blkno: number, table?: InodeTabl
   if (open === undefined) return wipeAll(ctx, blkno, table, []);
   const { locks } = ctx.engine;
   // Before the open lock: a node that exports the volume by NFS holds it while it waits for one (Linux 6.1 fs/ocfs2/export.c:ocfs2_get_dentry).
-  const nfsSync = lockName('Y', 0, 0);
-  await locks.hold(nfsSync, PR);
+  await locks.hold(NFS_SYNC_LOCK, PR);
   try {
     // Another node has it in core: that one will wipe it.
     if (!(await locks.tryLock(open, EX))) return false;
     try {
-      return await wipeAll(ctx, blkno, table, [{ name: nfsSync, rank: RANK.nfsSync }, { name: open, rank: RANK.open }]);
+      return await wipeAll(ctx, blkno, table, [{ name: NFS_SYNC_LOCK, rank: RANK.nfsSync }, { name: open, rank: RANK.open }]);
     } finally {
-      locks.drop(open, EX);
+      dropOpen(ctx, blkno, EX);
     }
   } finally {
-    locks.drop(nfsSync, PR);
+    locks.drop(NFS_SYNC_LOCK, PR);
   }
 }
 

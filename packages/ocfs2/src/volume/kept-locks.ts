@@ -52,4 +52,12 @@ export class KeptLocks implements LockTable {
   drop(name: string, level: LockLevel): void {
     this.table.drop(name, level);
   }
+
+  giveUp(name: string): void {
+    this.table.giveUp(name);
+  }
+
+  pin(name: string): void {
+    this.table.pin(name);
+  }
 }

@@ -1,31 +1,38 @@
 /**
- * Mounting a volume without being a member of a cluster: a local volume, or one of a cluster taken offline (offline.ts).
+ * Mounting a volume: a local one, or one of a cluster, as one of several live members (`cluster`) or taken offline while
+ * nobody has it (offline.ts).
  * The order is Linux's (ondisk-format.md 9.5, 10.3, 9.5 "Clean unmount"): recover every dirty journal, take the slot, mark
  * its journal dirty, then the first change; and at the end window and truncate log given back, journal empty, slot map
  * entry cleared *before* the journal is marked clean (a slot that is free but dirty is recovered by the next mount; one
  * that is taken but clean would look like a live node).
+ *
+ * As a member of a cluster slot and journal are taken under the super lock; other nodes' slots are recovered one by one
+ * when the locks of their journals can be had, or the cluster tells of their death (node-recovery.ts).
  */
-import { type BlockDevice, ClusterError, LunfsError, UsageError } from '@lunfs/device';
+import { type BlockDevice, ClusterError, InternalError, LunfsError, UsageError } from '@lunfs/device';
 import { closeLocalAlloc, flushTruncateLog } from '../alloc/index.js';
 import { FsContext, type Random, type SystemFiles } from '../context.js';
 import { INCOMPAT } from '../format/constants.js';
 import { type Geometry, unknownRoCompat } from '../format/geometry.js';
 import { RawReader } from '../inspect/raw-reader.js';
 import { readSystemFiles } from '../inspect/system-files.js';
-import { Journal, JournalInode, type Timers } from '../journal/index.js';
-import { type Dlm, LocalDlm, LockManager, PR, parseLockName } from '../locking/index.js';
+import { Journal, JournalInode, type Timers, replayJournal } from '../journal/index.js';
+import { type Dlm, EX, LocalDlm, LockManager, PR, lockName, parseLockName } from '../locking/index.js';
 import { BlockCache, type Clock, Engine, type Log, WriteBackLog } from '../txn/index.js';
+import type { ClusterMember } from './cluster-member.js';
 import { pause, systemClock, systemTimers } from './clock.js';
 import { flushAllTimes, giveUpFile } from './file-state.js';
 import { cutToSize } from './file-truncate.js';
 import { type OrphanRecovery, recoverOrphans } from './inode-life.js';
 import { Namespace } from './namespace-volume.js';
+import { NodeRecovery, type TakenOver } from './node-recovery.js';
 import { checkOffline, hasOfflineMark, setOfflineMark } from './offline.js';
 import { Quota } from '../quota/index.js';
 import { systemRandom } from './random.js';
 import { recoverJournals, settleSlots } from './recovery.js';
 import { replayedView } from './replay-overlay.js';
 import { SlotMap } from './slot-map.js';
+import { metaValue } from './value-blocks.js';
 
 /** Slots take their node number from the cluster; a local mount is node 0 (Linux 6.1 fs/ocfs2/super.c). */
 const LOCAL_NODE = 0;
@@ -35,7 +42,9 @@ export interface MountOptions {
   readonly readOnly?: boolean;
   /** Write to a volume of a cluster while nobody has it mounted. */
   readonly offline?: boolean;
-  /** The lock manager; grants at once by default. */
+  /** Be one of the live members of the volume's cluster. */
+  readonly cluster?: ClusterMember;
+  /** The lock manager of a mount that is no member of a cluster; grants at once by default. */
   readonly dlm?: Dlm;
   readonly clock?: Clock;
   readonly timers?: Timers;
@@ -48,6 +57,11 @@ export interface MountOptions {
   readonly cacheBlocks?: number;
   /** The volume takes no more changes, and why. Called once. */
   readonly onReadOnly?: (reason: LunfsError) => void;
+  /**
+   * A member cannot go on: a lock cannot be given up safely, or a dead node not be recovered. The host must take the node
+   * out of the cluster without giving locks up, as if it had died; the others recover it. May be called more than once.
+   */
+  readonly onStuck?: (reason: LunfsError) => void;
 }
 
 /** What mounting had to mend. */
@@ -73,8 +87,8 @@ export class Volume {
     private readonly writer: Writer | undefined,
   ) {
     this.names = new Namespace(ctx);
-    // Nobody else has the volume, so all local quota files may be read and recovered.
-    if (ctx.sys.quota.length > 0) this.quota = new Quota(ctx, Array.from({ length: ctx.geo.maxSlots }, (_, slot) => slot));
+    // If nobody else has the volume, all local quota files may be read and recovered.
+    if (ctx.sys.quota.length > 0) this.quota = new Quota(ctx, writer?.membership === undefined ? allSlots(ctx.geo) : [ctx.slot]);
   }
 
   get geo(): Geometry {
@@ -82,13 +96,14 @@ export class Volume {
   }
 
   /**
-   * Mount the volume on `device`. Throws NOT_OCFS2, FEATURES_UNKNOWN, CLUSTER_VOLUME (needs `offline`), CLUSTER_ALIVE,
-   * SLOTS_TAKEN, RESIZE_INTERRUPTED, TUNEFS_INTERRUPTED, corruption and I/O errors.
+   * Mount the volume on `device`. Throws NOT_OCFS2, FEATURES_UNKNOWN, CLUSTER_VOLUME (needs `cluster` or `offline`), CLUSTER_ALIVE,
+   * SLOTS_TAKEN, LOCAL_VOLUME, NO_SLOT, OFFLINE_WRITER, RESIZE_INTERRUPTED, TUNEFS_INTERRUPTED, corruption and I/O errors.
    */
   static async mount(device: BlockDevice, options: MountOptions = {}): Promise<Volume> {
     const reader = await RawReader.open(device);
     checkFeatures(reader.geo, options);
     const sys = await readSystemFiles(reader);
+    if (options.cluster !== undefined) return Volume.#mountMember(reader, sys, options, options.cluster);
     if (options.readOnly) return Volume.#mountReadOnly(reader, sys, options);
     if (!reader.geo.local) await checkOffline(reader, sys, options.pause ?? pause);
     const marked = await hasOfflineMark(reader);
@@ -100,7 +115,9 @@ export class Volume {
     const { device, slots } = await replayedView(reader, sys);
     const { geo } = reader;
     const log = new WriteBackLog(device, geo);
-    const { engine } = buildEngine(device, geo, log, options, () => undefined, () => undefined);
+    const cache = new BlockCache(device, geo, options.cacheBlocks);
+    const locks = buildLocks(cache, options, { log, ctx: undefined });
+    const engine = buildEngine(cache, locks, log, options, () => undefined);
     const ctx = new FsContext(geo, sys, 0, engine, options.random ?? systemRandom);
     await readTotalClusters(ctx);
     const volume = new Volume(device, ctx, { slots, blocks: 0 }, undefined);
@@ -120,20 +137,84 @@ export class Volume {
     const stop = (reason: LunfsError): void => {
       if (volume?.stopChanges(reason)) options.onReadOnly?.(reason);
     };
-    const journal = await Journal.open(device, geo, journalInode.map, {
-      clock: options.clock ?? systemClock, timers: options.timers ?? systemTimers, commitInterval: options.commitInterval, onAbort: stop,
-    });
+    const journal = await openJournal(reader, journalInode, options, stop);
     await journalInode.markDirty();
-    const { engine, locks } = buildEngine(device, geo, journal, options, stop, () => volume?.ctx);
-    const ctx = new FsContext(geo, sys, slot, engine, options.random ?? systemRandom);
+    const cache = new BlockCache(device, geo, options.cacheBlocks);
+    const parts: Parts = { log: journal, ctx: undefined };
+    const locks = buildLocks(cache, options, parts);
+    const engine = buildEngine(cache, locks, journal, options, stop);
+    const ctx = (parts.ctx = new FsContext(geo, sys, slot, engine, options.random ?? systemRandom));
     await readTotalClusters(ctx);
     const blocks = recovered.reduce((sum, r) => sum + r.blocks, 0);
     volume = new Volume(device, ctx, { slots: recovered.map((r) => r.slot), blocks }, { journal, journalInode, slotMap, locks });
     await settleSlots(ctx);
     await volume.quota?.start(options.timers ?? systemTimers);
-    const slots = Array.from({ length: geo.maxSlots }, (_, i) => i);
-    const orphans = await recoverOrphans(ctx, slots, (blkno) => cutToSize(ctx, blkno), volume.names.inodes);
+    const orphans = await volume.#recoverOrphans(allSlots(geo));
     return Object.assign(volume, { recovery: { ...volume.recovery, orphans } });
+  }
+
+  /** The order is the kernel's (cluster-protocols.md 6; Linux 6.1 fs/ocfs2/super.c:ocfs2_mount_volume). */
+  static async #mountMember(reader: RawReader, sys: SystemFiles, options: MountOptions, member: ClusterMember): Promise<Volume> {
+    const { device, geo } = reader;
+    if (geo.local) throw new ClusterError('LOCAL_VOLUME', `${geo.device} is made for one node; "tunefs.ocfs2 -M cluster" makes it a cluster's`, { device: geo.device }, undefined, 'EINVAL');
+    if (await hasOfflineMark(reader)) {
+      throw new ClusterError('OFFLINE_WRITER', `${geo.device} is being written by lunfs --offline, or was when that died; end it, or run "lunfs check" with --offline to recover`, { device: geo.device });
+    }
+    const cache = new BlockCache(device, geo, options.cacheBlocks);
+    const parts: Parts = { log: undefined, ctx: undefined };
+    let volume: Volume | undefined;
+    const stop = (reason: LunfsError): void => {
+      if (volume?.stopChanges(reason)) options.onReadOnly?.(reason);
+    };
+    const stuck = (error: unknown): void => {
+      const reason = error instanceof LunfsError ? error : new InternalError('MEMBER', String(error), { device: geo.device }, error);
+      stop(reason);
+      options.onStuck?.(reason);
+    };
+    const locks = buildLocks(cache, { ...options, dlm: member.dlm }, parts, { gated: (name) => recovery.gated(name), onStuck: stuck });
+    const recovery: NodeRecovery = new NodeRecovery({ reader, sys, member, locks, finish: async (slot) => volume?.finishRecovery(slot), onFailure: stuck });
+    const unsubscribe = member.onDeath((node) => recovery.died(node));
+    try {
+      const { slot, journalInode, journal, slotMap, replayed } = await recovery.underSuper(async () => {
+        const slotMap = await SlotMap.read(reader, sys.slotMap);
+        const slot = slotMap.slotFor(member.node);
+        if (slot === undefined) throw new ClusterError('NO_SLOT', `${geo.device} has ${geo.maxSlots} slots and all are taken; unmount it somewhere, or add slots (tunefs.ocfs2 -N)`, { device: geo.device, slots: geo.maxSlots }, undefined, 'EBUSY');
+        await slotMap.set(device, slot, member.node);
+        // Held for the whole mount: who can have it knows that this node is dead.
+        await locks.hold(lockOfJournal(geo, sys, slot), EX);
+        const journalInode = await JournalInode.read(reader, sys.journal[slot]);
+        const replayed = journalInode.dirty ? (await replayJournal(device, geo, journalInode.map)).replayed : undefined;
+        const journal = await openJournal(reader, journalInode, options, stop);
+        await journalInode.markDirty(replayed !== undefined);
+        await recovery.markDead(slotMap);
+        return { slot, journalInode, journal, slotMap, replayed };
+      });
+      parts.log = journal;
+      const engine = buildEngine(cache, locks, journal, options, stop);
+      const ctx = (parts.ctx = new FsContext(geo, sys, slot, engine, options.random ?? systemRandom));
+      volume = new Volume(device, ctx, { slots: [], blocks: 0 }, { journal, journalInode, slotMap, locks, membership: { recovery, reader, unsubscribe } });
+      recovery.begin(ctx);
+      await recovery.settled();
+      await readTotalClusters(ctx);
+      await volume.quota?.start(options.timers ?? systemTimers);
+      const taken = new Set(slotMap.taken().map((entry) => entry.slot));
+      const orphans = await volume.#recoverOrphans(allSlots(geo).filter((other) => other === slot || !taken.has(other)));
+      const slots = [...(replayed === undefined ? [] : [{ slot, blocks: replayed }]), ...recovery.recovered];
+      return Object.assign(volume, { recovery: { slots: slots.map((r) => r.slot), blocks: slots.reduce((sum, r) => sum + r.blocks, 0), orphans } });
+    } catch (error) {
+      unsubscribe();
+      throw error;
+    }
+  }
+
+  #recoverOrphans(slots: readonly number[]): Promise<OrphanRecovery> {
+    return recoverOrphans(this.ctx, slots, (blkno) => cutToSize(this.ctx, blkno), this.names.inodes);
+  }
+
+  /** A dead node's slot is free again: what it left is dealt with as its owner would have. */
+  private async finishRecovery({ slot }: TakenOver): Promise<void> {
+    await this.quota?.recover(slot);
+    await this.#recoverOrphans([slot]);
   }
 
   /**
@@ -152,26 +233,57 @@ export class Volume {
   /**
    * Close the volume; nothing may use it any more. After trouble (`readOnlyReason`) the journal stays dirty, so that the
    * next mount recovers, and holds all that was done before unless it is what failed. The device is not closed.
+   * Of a member in trouble it rejects when locks cannot be given up; then its host must leave as by death (`onStuck`).
    */
   async unmount(): Promise<void> {
-    const { writer, ctx, device } = this;
+    const { writer, ctx } = this;
     if (writer === undefined) return;
     if (this.readOnlyReason !== undefined) {
       this.quota?.stop();
+      if (writer.membership !== undefined) return this.#leaveInTrouble(writer, writer.membership);
       if (writer.journal.aborted === undefined) await writer.journal.commit({ barrier: true });
       return;
     }
     await flushAllTimes(ctx);
     await this.names.inodes.forgetAll();
     await this.quota?.close();
-    await closeLocalAlloc(ctx);
-    await flushTruncateLog(ctx);
-    await writer.journal.flush();
+    if (writer.membership !== undefined) return this.#leave(writer, writer.membership);
+    await this.#giveBack(writer);
     await writer.locks.close();
-    if (ctx.geo.local) await writer.slotMap.set(device, ctx.slot, undefined);
-    await writer.journal.close();
-    await writer.journalInode.markClean();
-    if (!ctx.geo.local) await setOfflineMark(device, ctx.geo, false);
+    await this.#closeSlot(writer, ctx.geo.local ? writer.slotMap : undefined);
+    if (!ctx.geo.local) await setOfflineMark(this.device, ctx.geo, false);
+  }
+
+  /** Window and truncate log given back, everything in place. */
+  async #giveBack({ journal }: Writer): Promise<void> {
+    await closeLocalAlloc(this.ctx);
+    await flushTruncateLog(this.ctx);
+    await journal.flush();
+  }
+
+  async #closeSlot({ journal, journalInode }: Writer, slotMap: SlotMap | undefined): Promise<void> {
+    await slotMap?.set(this.device, this.ctx.slot, undefined);
+    await journal.close();
+    await journalInode.markClean();
+  }
+
+  async #leave(writer: Writer, { recovery, reader, unsubscribe }: Membership): Promise<void> {
+    const { geo, sys, slot } = this.ctx;
+    await recovery.stop(() => this.#giveBack(writer));
+    await recovery.underSuper(async () => {
+      await (await SlotMap.read(reader, sys.slotMap)).set(this.device, slot, undefined);
+    });
+    await this.#closeSlot(writer, undefined);
+    writer.locks.drop(lockOfJournal(geo, sys, slot), EX);
+    await writer.locks.close();
+    unsubscribe();
+  }
+
+  /** Everything done is in place before the locks go; slot and journal stay as they are, so that the next node to mount recovers what we owe. */
+  async #leaveInTrouble({ journal, locks }: Writer, { unsubscribe }: Membership): Promise<void> {
+    await journal.flush();
+    await locks.close(true);
+    unsubscribe();
   }
 
   /** First reason wins. True if it was this one. */
@@ -189,37 +301,65 @@ interface Writer {
   readonly journalInode: JournalInode;
   readonly slotMap: SlotMap;
   readonly locks: LockManager;
+  readonly membership?: Membership;
 }
 
-function checkFeatures(geo: Geometry, { readOnly, offline }: MountOptions): void {
+/** What a member of a cluster has besides. */
+interface Membership {
+  readonly recovery: NodeRecovery;
+  readonly reader: RawReader;
+  readonly unsubscribe: () => void;
+}
+
+/** What a lock cache needs of a mount and exists only after the first locks are taken. */
+interface Parts {
+  log: Log | undefined;
+  ctx: FsContext | undefined;
+}
+
+function allSlots(geo: Geometry): number[] {
+  return Array.from({ length: geo.maxSlots }, (_, slot) => slot);
+}
+
+function lockOfJournal(geo: Geometry, sys: SystemFiles, slot: number): string {
+  return lockName('M', sys.journal[slot], geo.fsGeneration);
+}
+
+function openJournal({ device, geo }: RawReader, inode: JournalInode, options: MountOptions, onAbort: (reason: LunfsError) => void): Promise<Journal> {
+  return Journal.open(device, geo, inode.map, { clock: options.clock ?? systemClock, timers: options.timers ?? systemTimers, commitInterval: options.commitInterval, onAbort });
+}
+
+function checkFeatures(geo: Geometry, { readOnly, offline, cluster }: MountOptions): void {
   const { device } = geo;
   if (geo.incompat & INCOMPAT.RESIZE_INPROG) throw new UsageError('RESIZE_INTERRUPTED', 'EINVAL', `${device}: an offline resize was interrupted; run fsck.ocfs2 first`, { device });
   if (readOnly) return;
   const unknown = unknownRoCompat(geo);
   if (unknown !== 0) throw new UsageError('FEATURES_UNKNOWN', 'EROFS', `${device} has features this version cannot write (0x${unknown.toString(16)}); mount it read-only, or use a newer lunfs`, { device, roCompat: unknown });
-  if (!geo.local && !offline) {
+  if (!geo.local && !offline && cluster === undefined) {
     const stack = geo.stack ? `cluster "${geo.stack.cluster}" (${geo.stack.name})` : 'an o2cb cluster';
-    throw new ClusterError('CLUSTER_VOLUME', `${device} belongs to ${stack}; this host is no member of it. If it is mounted nowhere, use --offline; to only look, use --read-only`, { device }, undefined, 'EPERM');
+    throw new ClusterError('CLUSTER_VOLUME', `${device} belongs to ${stack}; this mount is no member of it. If it is mounted nowhere, use --offline; to only look, use --read-only`, { device }, undefined, 'EPERM');
   }
 }
 
-/** `context`: the context that is built on this engine, for what must be given up with a lock; none exists before the first file is in use. */
-function buildEngine(
-  device: BlockDevice, geo: Geometry, log: Log, options: MountOptions, stop: (reason: LunfsError) => void, context: () => FsContext | undefined,
-): { engine: Engine; locks: LockManager } {
-  const cache = new BlockCache(device, geo, options.cacheBlocks);
-  const locks = new LockManager({
-    dlm: options.dlm ?? new LocalDlm(), dropOwner: (name) => cache.dropOwner(name), settle: (name) => log.flushOwner(name),
+function buildLocks(cache: BlockCache, options: MountOptions, parts: Parts, hooks: { gated?: (name: string) => boolean; onStuck?: (error: Error) => void } = {}): LockManager {
+  return new LockManager({
+    dlm: options.dlm ?? new LocalDlm(), dropOwner: (name) => cache.dropOwner(name), settle: (name) => parts.log?.flushOwner(name) ?? Promise.resolve(),
     onDowngrade: async (name, from, _to, table) => {
-      const lock = parseLockName(name), ctx = context();
-      if (ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(ctx, lock.blkno, from, table);
+      const lock = parseLockName(name);
+      if (parts.ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(parts.ctx, lock.blkno, from, table);
     },
+    lvb: (name) => metaValue(cache, name),
+    gated: hooks.gated,
+    onStuck: (_name, error) => hooks.onStuck?.(error),
   });
-  // A corrupt block makes the operation fail and the volume read-only (docs/design.md, rule 3); so does a bug of ours.
+}
+
+/** Corrupt blocks make an operation fail and the volume read-only (docs/design.md, rule 3); so does a bug of ours. */
+function buildEngine(cache: BlockCache, locks: LockManager, log: Log, options: MountOptions, stop: (reason: LunfsError) => void): Engine {
   const failed = (error: unknown): void => {
     if (error instanceof LunfsError && (error.kind === 'corruption' || error.kind === 'internal')) stop(error);
   };
-  return { engine: new Engine(geo, cache, locks, log, options.clock ?? systemClock, failed), locks };
+  return new Engine(cache.geo, cache, locks, log, options.clock ?? systemClock, failed);
 }
 
 /** The global bitmap's dinode knows the size after an online grow; the superblock may be older (ondisk-format.md 11.1). */

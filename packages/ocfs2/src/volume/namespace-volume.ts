@@ -6,7 +6,7 @@
 import { LunfsError } from '@lunfs/device';
 import type { FsContext, InodeRef } from '../context.js';
 import { type DirEntry, dirEntries } from '../dir/index.js';
-import { EX, PR, lockName } from '../locking/levels.js';
+import { EX, PR, RENAME_LOCK } from '../locking/levels.js';
 import { DINODE_ANY } from '../format/kinds.js';
 import type { MetaLock, Op } from '../txn/index.js';
 import { type Attributes, attributesOf, liveDirectory, liveInode } from './attributes.js';
@@ -196,15 +196,14 @@ export class Namespace {
 
   /** Run with the volume's rename lock, so that no directory of the cluster gets another parent meanwhile. */
   #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const lock = lockName('R', 0, 0);
     const run = async () => {
       if (this.ctx.geo.local) return work();
       const { locks } = this.ctx.engine;
-      await locks.hold(lock, EX);
+      await locks.hold(RENAME_LOCK, EX);
       try {
         return await work();
       } finally {
-        locks.drop(lock, EX);
+        locks.drop(RENAME_LOCK, EX);
       }
     };
     const result = this.#moves.then(run);

@@ -220,7 +220,10 @@ export function linkName(op: Op, ctx: FsContext, blkno: number, dirBlkno: number
 
 /** Tell nodes that know this name that it goes: they give their dentry lock back (namei.c:ocfs2_remote_dentry_delete). */
 export function lockDentry(op: Op, ctx: FsContext, dir: number, blkno: number): void {
-  if (!ctx.geo.local) op.lock(dentryLockName(dir, blkno), EX, RANK.dentry);
+  if (ctx.geo.local) return;
+  const name = dentryLockName(dir, blkno);
+  op.lock(name, EX, RANK.dentry);
+  op.onApply(() => ctx.engine.locks.giveUp(name));
 }
 
 /** An inode that lost a name: nobody else has one, so it waits in the orphan directory. */

@@ -46,6 +46,15 @@ export class SlotMap {
     return out;
   }
 
+  /** The slot for a node that mounts: the one it has (it died in it), else the lowest free one (Linux 6.1 fs/ocfs2/slot_map.c:ocfs2_find_slot). Undefined: all are taken. */
+  slotFor(node: number): number | undefined {
+    const taken = this.taken();
+    const own = taken.find((entry) => entry.node === node)?.slot;
+    if (own !== undefined) return own;
+    for (let slot = 0; slot < this.reader.geo.maxSlots; slot++) if (taken.every((entry) => entry.slot !== slot)) return slot;
+    return undefined;
+  }
+
   /** Give a slot to a node, or free it (undefined: an extended entry keeps the last number, as Linux leaves it). Written and flushed. */
   async set(device: BlockDevice, slot: number, node: number | undefined): Promise<void> {
     const { block, at } = this.#place(slot);

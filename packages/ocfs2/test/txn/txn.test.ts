@@ -165,6 +165,8 @@ test('an operation waits for locks in rank order, and gives back what comes afte
     tryLock: async () => true,
     share: () => undefined,
     drop: (name) => void steps.push(`drop ${name}`),
+    giveUp: () => undefined,
+    pin: () => undefined,
   };
   const { engine } = bench(undefined, table);
   await engine.run('locks', (op) => {

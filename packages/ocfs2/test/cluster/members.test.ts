@@ -1,0 +1,93 @@
+/** Members of a live cluster: slots taken and given back, locks held, dead nodes found and recovered at mount and while mounted. */
+import { describe, expect, test } from 'vitest';
+import { JOURNAL_DIRTY, JournalId1 } from '../../src/format/index.js';
+import { RawReader, readSystemFiles } from '../../src/inspect/index.js';
+import { SlotMap, readFile, writeFile } from '../../src/volume/index.js';
+import { type ClusterNode, TestCluster } from '../support/cluster.js';
+import { expectFsckClean } from '../support/volume.js';
+import type { MemoryDevice } from '@lunfs/device';
+
+const FILE = { mode: 0o100644, uid: 0, gid: 0 };
+const name = (text: string) => Buffer.from(text);
+
+async function slots(lun: MemoryDevice): Promise<Record<number, number>> {
+  const reader = await RawReader.open(lun);
+  const taken = (await SlotMap.read(reader, (await readSystemFiles(reader)).slotMap)).taken();
+  return Object.fromEntries(taken.map(({ slot, node }) => [slot, node]));
+}
+
+async function dirtyJournals(lun: MemoryDevice): Promise<number[]> {
+  const reader = await RawReader.open(lun);
+  const out: number[] = [];
+  for (const [slot, blkno] of (await readSystemFiles(reader)).journal.entries()) if (JournalId1.at(await reader.inode(blkno)).flags & JOURNAL_DIRTY) out.push(slot);
+  return out;
+}
+
+async function put({ volume: { names, ctx } }: ClusterNode, path: string, content: string): Promise<number> {
+  const { blkno } = await names.create(names.root, name(path), FILE);
+  await writeFile(ctx, blkno, 0, name(content));
+  await names.forget(blkno);
+  return blkno;
+}
+
+async function get({ volume: { names, ctx } }: ClusterNode, path: string): Promise<string> {
+  const { blkno, size } = await names.lookup(names.root, name(path));
+  const bytes = new Uint8Array(size);
+  await readFile(ctx, blkno, 0, bytes);
+  await names.forget(blkno);
+  return Buffer.from(bytes).toString();
+}
+
+describe('members', () => {
+  test('take slots, see each other\'s changes, and leave nothing behind', async () => {
+    const cluster = await TestCluster.make(1);
+    const a = await cluster.mount(7), b = await cluster.mount(3);
+    expect(await slots(cluster.lun)).toEqual({ 0: 7, 1: 3 });
+    expect(await dirtyJournals(cluster.lun)).toEqual([0, 1]);
+    await put(a, 'one', 'from a');
+    expect(await get(b, 'one')).toBe('from a');
+    await put(b, 'two', 'from b');
+    expect(await get(a, 'two')).toBe('from b');
+    await cluster.unmount(a);
+    expect(await slots(cluster.lun)).toEqual({ 1: 3 });
+    const c = await cluster.mount(9);
+    expect(await slots(cluster.lun)).toEqual({ 0: 9, 1: 3 });
+    expect(await get(c, 'two')).toBe('from b');
+    await cluster.unmount(b);
+    await cluster.unmount(c);
+    expect(await slots(cluster.lun)).toEqual({});
+    expect(await dirtyJournals(cluster.lun)).toEqual([]);
+    await expectFsckClean(cluster.lun);
+  });
+
+  test('one that dies is recovered by the others', async () => {
+    const cluster = await TestCluster.make(2);
+    const a = await cluster.mount(1), b = await cluster.mount(2);
+    await put(a, 'kept', 'committed');
+    await a.volume.sync();
+    cluster.kill(1);
+    expect(await get(b, 'kept')).toBe('committed');
+    expect(await slots(cluster.lun)).toEqual({ 1: 2 });
+    expect(await dirtyJournals(cluster.lun)).toEqual([1]);
+    await cluster.unmount(b);
+    await expectFsckClean(cluster.lun);
+  });
+
+  test('after the death of all the next one recovers them, and takes the slot it died in', async () => {
+    const cluster = await TestCluster.make(3);
+    const nodes = [await cluster.mount(1), await cluster.mount(2)];
+    for (const [i, node] of nodes.entries()) {
+      await put(node, `f${i}`, `by ${i}`);
+      await node.volume.sync();
+    }
+    cluster.kill(1);
+    cluster.kill(2);
+    const again = await cluster.mount(2);
+    expect([...again.volume.recovery.slots].sort()).toEqual([0, 1]);
+    expect(await slots(cluster.lun)).toEqual({ 1: 2 });
+    expect(await get(again, 'f0')).toBe('by 0');
+    expect(await get(again, 'f1')).toBe('by 1');
+    await cluster.unmount(again);
+    await expectFsckClean(cluster.lun);
+  });
+});

@@ -1,0 +1,134 @@
+/** o2net against the kernel's: our nodes as the lowest and as the highest number of one cluster. */
+import type { ChildProcess } from 'node:child_process';
+import path from 'node:path';
+import readline from 'node:readline';
+import { afterAll, expect, test } from 'vitest';
+import { ClusterLab, type LabHost } from '../support/cluster-lab.js';
+import { debugfsStat, mkfs } from '../support/ocfs2-tools.js';
+import { Cleanup, tempDir } from '../support/temp.js';
+
+const cleanup = new Cleanup();
+afterAll(() => cleanup.run());
+
+const SETTINGS = { threshold: 7, idleMs: 5_000 };
+
+interface Said {
+  event: string;
+  at: number;
+  id?: number;
+  node?: number;
+  code?: string;
+  message?: string;
+  result?: unknown;
+}
+
+/** test/cluster/net-node.mjs on a host of the lab. */
+class NetNode {
+  readonly said: Said[] = [];
+  readonly #child: ChildProcess;
+  readonly #exited: Promise<unknown>;
+  #words = '';
+  #ids = 0;
+  #waiting: (() => void)[] = [];
+
+  constructor(host: LabHost, lab: ClusterLab, regionOffset: number, idleMs = SETTINGS.idleMs) {
+    const settings = { heartbeatThreshold: SETTINGS.threshold, idleTimeoutMs: idleMs, keepaliveDelayMs: 2_000, reconnectDelayMs: 2_000 };
+    const facts = { number: host.number, nodes: lab.config.nodes, settings, device: host.device, regionOffset, sectorSize: 512 };
+    this.#child = host.spawn(process.execPath, [path.join(import.meta.dirname, 'net-node.mjs'), JSON.stringify(facts)], { stdio: ['pipe', 'pipe', 'pipe'] });
+    this.#child.stderr!.on('data', (part) => (this.#words += String(part)));
+    this.#exited = new Promise((resolve) => this.#child.once('close', resolve));
+    const wake = (): void => {
+      for (const one of this.#waiting.splice(0)) one();
+    };
+    void this.#exited.then(wake);
+    readline.createInterface({ input: this.#child.stdout! }).on('line', (line) => {
+      this.said.push(JSON.parse(line) as Said);
+      wake();
+    });
+  }
+
+  /** Resolves with what was said since `from`, when it fits. */
+  async heard(what: Partial<Said>, from = 0, timeoutMs = 120_000): Promise<Said> {
+    const end = Date.now() + timeoutMs;
+    for (;;) {
+      const found = this.said.slice(from).find((one) => Object.entries(what).every(([key, value]) => one[key as keyof Said] === value));
+      if (found) return found;
+      if (Date.now() > end || this.#child.exitCode !== null) throw new Error(`never said ${JSON.stringify(what)}: ${JSON.stringify(this.said, null, 1)}\n${this.#words}`);
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, 1_000);
+        this.#waiting.push(() => { clearTimeout(timer); resolve(); });
+      });
+    }
+  }
+
+  async ask(question: object): Promise<unknown> {
+    const id = this.#ids++;
+    this.#child.stdin!.write(`${JSON.stringify({ id, ...question })}\n`);
+    return (await this.heard({ event: 'answer', id })).result;
+  }
+
+  async leave(): Promise<void> {
+    this.#child.stdin!.write('{"op":"leave"}\n');
+    await this.#exited;
+  }
+
+  notices(from = 0): (string | undefined)[] {
+    return this.said.slice(from).filter(({ event }) => event === 'notice').map(({ code }) => code);
+  }
+}
+
+async function sleep(ms: number): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+test('our nodes, the lowest and the highest number, and a kernel node between them', { timeout: 480_000 }, async () => {
+  const lun = path.join(tempDir(cleanup, 'cluster'), 'lun');
+  await mkfs(lun, { size: 256 << 20, blockSize: 4096, clusterSize: 4096, slots: 4, cluster: 'ocfs2' });
+  const regionOffset = (await debugfsStat(lun, '//heartbeat')).extents[0].block * 4096;
+  const lab = await ClusterLab.start(cleanup, { lun, count: 3, settings: SETTINGS });
+  const [lowest, highest] = [await lab.host(0), await lab.host(2)];
+  const low = new NetNode(lowest, lab, regionOffset);
+  const high = new NetNode(highest, lab, regionOffset);
+  const kernel = await lab.kernelNode(1);
+  await kernel.mount('/dev/vda', '/mnt');
+
+  // Who connects to whom; and the kernel, which asks everybody when it joins its domain, was told that nobody here knows of one.
+  const [accepted, connected] = [await low.heard({ code: 'CONNECTED', node: 1 }), await high.heard({ code: 'CONNECTED', node: 1 })];
+  expect([accepted.message, connected.message]).toEqual(['accepted a connection of node client02 (1, 192.168.7.11:7777)', 'connected to node client02 (1, 192.168.7.11:7777)']);
+  const words = await kernel.must('dmesg');
+  expect(words).toMatch(/o2net: Connected to node client01 \(num 0\) at 192\.168\.7\.10:7777/);
+  expect(words).toMatch(/o2net: Accepted connection from node client03 \(num 2\) at 192\.168\.7\.12:7777/);
+  for (const node of [low, high]) {
+    expect(await node.ask({ op: 'request', node: 1, type: 999, key: 7, bytes: 100 })).toEqual({ error: 'no-handler' });
+    expect(await node.ask({ op: 'statistics' })).toContainEqual(expect.objectContaining({ node: 1, state: 'connected', connections: 1, received: expect.any(Number) as number }));
+  }
+
+  // A cut that lasts longer than the idle timeout closes nothing, and is over before the quorum must decide (18 s).
+  const mark = [low.said.length, high.said.length];
+  await lab.cut(2);
+  await Promise.all([low.heard({ code: 'IDLE', node: 2 }, mark[0]), high.heard({ code: 'IDLE', node: 1 }, mark[1]), high.heard({ code: 'IDLE', node: 0 }, mark[1])]);
+  await lab.heal(2);
+  await Promise.all([low.heard({ code: 'HEARD_AGAIN', node: 2 }, mark[0]), high.heard({ code: 'HEARD_AGAIN', node: 1 }, mark[1]), high.heard({ code: 'HEARD_AGAIN', node: 0 }, mark[1])]);
+  expect(await high.ask({ op: 'request', node: 1, type: 999, key: 7, bytes: 4072 })).toEqual({ error: 'no-handler' });
+  expect([...low.notices(), ...high.notices()]).not.toContain('LOST');
+
+  // A node that believes in another idle timeout is refused by both sides.
+  await high.leave();
+  await low.heard({ code: 'LOST', node: 2 });
+  const stranger = new NetNode(highest, lab, regionOffset, 9_000);
+  const refused = await stranger.heard({ code: 'REFUSED', node: 1 });
+  expect(refused.message).toContain('it uses a network idle timeout of 5000 ms, we use 9000 ms: O2CB_IDLE_TIMEOUT_MS');
+  await expect.poll(() => kernel.must('dmesg'), { timeout: 30_000, interval: 500 }).toMatch(/client03 \(num 2\) at 192\.168\.7\.12:7777 uses a network idle timeout of 9000 ms, but we use 5000 ms locally/);
+  expect((await low.heard({ code: 'REFUSED', node: 2 })).message).toContain('idle timeout of 9000 ms');
+  expect(await stranger.ask({ op: 'request', node: 1, type: 999, key: 7, bytes: 0 })).toEqual({ error: 'not-connected' });
+  await stranger.leave();
+
+  // Meanwhile the kernel and the lowest have had more than a minute of nothing but keepalives, and were not idle for a moment.
+  await sleep(Math.max(0, 60_000 - (low.said.at(-1)!.at - accepted.at)));
+  expect(low.said.filter(({ event, node }) => event === 'notice' && node === 1).map(({ code }) => code)).toEqual(['CONNECTED']);
+  expect(await kernel.must('dmesg')).not.toMatch(/client01 \(num 0\).*has been idle|No longer connected to node client01/);
+
+  await kernel.umount('/mnt');
+  await low.leave();
+  await kernel.shutdown();
+});
