@@ -158,7 +158,6 @@ export class LockManager implements LockTable {
     void this.surrender(name);
   }
 
-  /** `giveUp`; resolves when the lock has gone. If somebody waits for it here by then, that is only after the next time. */
   surrender(name: string): Promise<void> {
     const lock = this.#locks.get(name);
     if (lock === undefined || lock.failed !== undefined) return Promise.resolve();
@@ -372,6 +371,7 @@ export class LockManager implements LockTable {
         if (n !== name) this.drop(n, level);
       },
       giveUp: (n) => this.giveUp(n),
+      surrender: (n) => this.surrender(n),
       pin: (n) => this.pin(n),
     };
   }

@@ -68,7 +68,7 @@ export class InodeTable {
     known.refs -= count;
     if (known.refs > 0) return;
     this.#refs.delete(blkno);
-    if (known.lock) dropOpen(this.ctx, blkno, PR);
+    if (known.lock) await dropOpen(this.ctx, blkno, PR);
     await this.wipeUnused(blkno);
   }
 
@@ -95,11 +95,14 @@ function openLock(ctx: FsContext, blkno: number): string | undefined {
   return ctx.geo.local ? undefined : lockName('O', blkno, 0);
 }
 
-/** Others take it without waiting to see whether anybody has the inode: a lock that stayed cached would say so for ever. */
-function dropOpen(ctx: FsContext, blkno: number, level: LockLevel): void {
+/**
+ * Others take it without waiting to see whether anybody has the inode: a lock that stayed cached would say so for ever. Who
+ * wants to wipe the inode lets go of his own first: of two nodes that forget it at once, the later one finds it free.
+ */
+function dropOpen(ctx: FsContext, blkno: number, level: LockLevel): Promise<void> {
   const { locks } = ctx.engine, name = lockName('O', blkno, 0);
   locks.drop(name, level);
-  locks.giveUp(name);
+  return locks.surrender(name);
 }
 
 function isOrphaned(inode: InodeRef | undefined): inode is InodeRef {
@@ -122,7 +125,7 @@ export async function wipeInode(ctx: FsContext, blkno: number, table?: InodeTabl
     try {
       return await wipeAll(ctx, blkno, table, [{ name: NFS_SYNC_LOCK, rank: RANK.nfsSync }, { name: open, rank: RANK.open }]);
     } finally {
-      dropOpen(ctx, blkno, EX);
+      await dropOpen(ctx, blkno, EX);
     }
   } finally {
     locks.drop(NFS_SYNC_LOCK, PR);

@@ -57,6 +57,10 @@ export class KeptLocks implements LockTable {
     this.table.giveUp(name);
   }
 
+  surrender(name: string): Promise<void> {
+    return this.table.surrender(name);
+  }
+
   pin(name: string): void {
     this.table.pin(name);
   }

@@ -26,7 +26,10 @@ export class HostDevice implements BlockDevice {
   readonly readOnly = false;
   readonly canDiscard = false;
   alive = true;
+  /** Writes done. */
   writes = 0;
+  /** Writes at these offsets are reported as done and are not. */
+  loses: ((offset: number) => boolean) | undefined;
   readonly #inFlight = new Set<Change>();
 
   constructor(private readonly lun: MemoryDevice, node: number, private readonly random: Random) {
@@ -56,7 +59,7 @@ export class HostDevice implements BlockDevice {
     await this.#turns();
     this.#inFlight.delete(change);
     this.writes++;
-    this.lun.writeSync(offset, change.bytes);
+    if (this.loses?.(offset) !== true) this.lun.writeSync(offset, change.bytes);
   }
 
   async writeZeroes(offset: number, length: number): Promise<void> {

@@ -11,7 +11,7 @@ import { randomFrom } from '../../../../test/support/temp.js';
 import { HOSTILE, hostileDlm } from './locks.js';
 
 /** Grants every lock at once: one node alone, one operation after the other. */
-export const FREE_LOCKS: LockTable = { tryHold: () => true, hold: async () => undefined, tryLock: async () => true, share: () => undefined, drop: () => undefined, giveUp: () => undefined, pin: () => undefined };
+export const FREE_LOCKS: LockTable = { tryHold: () => true, hold: async () => undefined, tryLock: async () => true, share: () => undefined, drop: () => undefined, giveUp: () => undefined, surrender: async () => undefined, pin: () => undefined };
 
 /** Wall-clock time that advances one second per reading, so that changed times show; monotonic time is real. */
 export class TestClock implements Clock {

@@ -166,6 +166,7 @@ test('an operation waits for locks in rank order, and gives back what comes afte
     share: () => undefined,
     drop: (name) => void steps.push(`drop ${name}`),
     giveUp: () => undefined,
+    surrender: async () => undefined,
     pin: () => undefined,
   };
   const { engine } = bench(undefined, table);
