@@ -5,3 +5,4 @@ export * from './heartbeat/index.js';
 export * from './net/index.js';
 export * from './node-map.js';
 export * from './ports.js';
+export * from './quorum/index.js';

@@ -25,7 +25,7 @@ export interface Membership {
   subscribe(order: number, listener: MembershipListener): () => void;
 }
 
-/** Places in the order of listeners. */
+/** Places in the order of listeners. The quorum hears of a beat before o2net connects, and of a death before it disconnects. */
 export const ORDER_QUORUM = 0;
 export const ORDER_NET = 1;
 export const ORDER_DLM = 10;

@@ -2,24 +2,35 @@
  * Until when this node may submit I/O, in memory that the heartbeat threads write and everybody reads: the face between the heartbeat and the
  * I/O fence (docs/fencing.md). lunfsd hands each new `grant` to its volume processes; their gates compare it with the clock.
  *
- * A deadline stands on regions: one with local heartbeat (a volume's own), all quorum regions of the node with global heartbeat.
- * Each counts until `fenceMs` after the submission of its last good beat, one that succeeded and found its own slot intact. Half of
- * the regions or more must be in time (Linux 6.1 fs/ocfs2/cluster/heartbeat.c:o2hb_write_timeout fences when twice the failed ones
- * reach the number of regions), so the deadline is the one of the region with which that is lost.
+ * Two moments follow the submission of a good beat, one that succeeded and found its own slot intact. Until `fenceMs` after it I/O may be
+ * submitted; then it is parked. Until `lossMs` after it nobody can have taken this node for dead, so another good beat lets it go on; then the
+ * incarnation is lost. Negotiations (`negotiation.ts`) move the second moment alone.
+ *
+ * They stand on regions: one with local heartbeat (a volume's own), all quorum regions of the node with global heartbeat. Half of those
+ * or more must be in time (Linux 6.1 fs/ocfs2/cluster/heartbeat.c:o2hb_write_timeout fences when twice the failed ones reach
+ * the number of regions), so each moment is that of the region with which this is no longer so.
  *
  * Invariants
- *  - It is counted from the *submission*: a peer may see the beat, and begin to count our silence, at once.
- *  - Past it is past for ever: a beat that completes late finds the deadline over and gives nothing back, for a peer may already
- *    recover us. What goes on then is another incarnation.
- *  - A region's deadline only moves forward, but for time that the host spent suspended, in which the monotonic clock stands still.
+ *  - Counted from the *submission*: a peer may see the beat, and begin to count our silence, at once.
+ *  - Lost is lost: a beat that completes too late gives nothing back, for a peer may already recover us. What goes on then is another
+ *    incarnation.
+ *  - A region's moments only move forward, but for time that the host spent suspended, in which the monotonic clock stands still.
  */
 import { MAX_REGIONS } from '../config/cluster-conf.js';
+import type { Timeouts } from '../config/timeouts.js';
 
-const FENCED = 0; // index of a cell: non-zero once the deadline was passed or given up
-const REGIONS = 1; // first of the regions' pairs: deadline in monotonic µs (0: does not count), wall clock minus monotonic, µs
-const CELLS = REGIONS + 2 * MAX_REGIONS;
+const LOST = 0; // index of a cell: non-zero once the incarnation is over
+const REGIONS = 1; // first of the regions' cells, six each; times in µs of the monotonic clock, 0: none
+const UNTIL = 0; // I/O is parked
+const SKEW = 1; // wall clock minus monotonic one
+const GOOD = 2; // submission of the last good beat
+const BUSY = 3; // submission of the request that is under way
+const COUNTS = 4; // 1: the moments stand on it
+const LOSS = 5; // it is too late for another beat
+const REGION_CELLS = 6;
+const CELLS = REGIONS + REGION_CELLS * MAX_REGIONS;
 
-/** I/O may be submitted before this moment, told by both clocks; the milder of the two does not count. Milliseconds. */
+/** I/O may be submitted before this moment, told by both clocks: both must agree. Milliseconds. */
 export interface FenceGrant {
   readonly monotonic: number;
   readonly wall: number;
@@ -30,7 +41,7 @@ export type FenceState =
   | 'unarmed'
   | 'armed'
   /** For ever. */
-  | 'fenced';
+  | 'lost';
 
 export class FenceDeadline {
   /** What to give another thread, which makes its own FenceDeadline of it. */
@@ -43,78 +54,120 @@ export class FenceDeadline {
   }
 
   get state(): FenceState {
-    if (Atomics.load(this.#cells, FENCED) !== 0n) return 'fenced';
-    return this.#limit() === undefined ? 'unarmed' : 'armed';
+    if (Atomics.load(this.#cells, LOST) !== 0n) return 'lost';
+    return this.#limit(UNTIL) === undefined ? 'unarmed' : 'armed';
   }
 
-  /** Undefined: nothing may be submitted, see `state`. It may lie in the past. */
+  /** Undefined: nothing may be submitted, see `state`. It may lie in the past: then I/O is parked. */
   grant(): FenceGrant | undefined {
-    if (Atomics.load(this.#cells, FENCED) !== 0n) return undefined;
-    const limit = this.#limit();
-    return limit && { monotonic: ms(limit.until), wall: ms(limit.until + limit.skew) };
+    if (Atomics.load(this.#cells, LOST) !== 0n) return undefined;
+    const limit = this.#limit(UNTIL);
+    return limit && { monotonic: ms(limit.at), wall: ms(limit.at + limit.skew) };
+  }
+
+  /** When the incarnation is lost, monotonic ms, if no beat succeeds before. Undefined when unarmed, or when it is lost. */
+  end(): number | undefined {
+    if (Atomics.load(this.#cells, LOST) !== 0n) return undefined;
+    const limit = this.#limit(LOSS);
+    return limit && ms(limit.at);
+  }
+
+  /** Whether I/O is parked at `now`. */
+  parked(now: number): boolean {
+    const limit = this.#limit(UNTIL);
+    return limit !== undefined && us(now) >= limit.at;
+  }
+
+  /** From its next good beat on the moments stand on this region (`index` 0 to 31). */
+  count(index: number): void {
+    Atomics.store(this.#cells, cell(index, COUNTS), 1n);
+  }
+
+  /** A region has ended as it should: it does not count any more. */
+  release(index: number): void {
+    Atomics.store(this.#cells, cell(index, COUNTS), 0n);
+    for (const field of [UNTIL, LOSS]) this.#change(index, field, () => 0n);
   }
 
   /**
-   * A good beat of region `index` (0 to 31), submitted at `submitted`, holds until `fenceMs` later. `now` and `submitted` in monotonic
-   * ms, `skew` the wall clock minus the monotonic one in ms. False: too late, the deadline is over.
+   * A good beat of a region, submitted at `submitted`. `now` and `submitted` in monotonic ms, `skew` the wall clock minus the monotonic
+   * one in ms. False: too late, the incarnation is lost.
    */
-  renew(index: number, submitted: number, fenceMs: number, skew: number, now: number): boolean {
+  renew(index: number, submitted: number, { fenceMs, lossMs }: Pick<Timeouts, 'fenceMs' | 'lossMs'>, skew: number, now: number): boolean {
     if (this.lapsed(now)) return false;
-    Atomics.store(this.#cells, REGIONS + 2 * index + 1, us(skew));
-    this.#change(index, (until) => max(until, us(submitted + fenceMs)));
+    Atomics.store(this.#cells, cell(index, GOOD), us(submitted));
+    if (Atomics.load(this.#cells, cell(index, COUNTS)) === 0n) return true;
+    Atomics.store(this.#cells, cell(index, SKEW), us(skew));
+    this.#change(index, LOSS, (at) => max(at, us(submitted + lossMs)));
+    this.#change(index, UNTIL, (at) => max(at, us(submitted + fenceMs)));
     return true;
   }
 
-  /** All nodes hang: the deadline of a region moves by `ms`. False: too late, or the region does not count. */
+  /** A request to the region's device begins (monotonic ms) or is complete. */
+  busy(index: number, since: number | undefined): void {
+    Atomics.store(this.#cells, cell(index, BUSY), since === undefined ? 0n : us(since));
+  }
+
+  /** Milliseconds for which a request to the region's device has been under way, and since the last good beat was submitted. */
+  silence(index: number, now: number): { readonly hanging: number; readonly sinceGood: number } {
+    const since = (field: number, otherwise: number) => {
+      const at = Atomics.load(this.#cells, cell(index, field));
+      return at === 0n ? otherwise : now - ms(at);
+    };
+    return { hanging: since(BUSY, 0), sinceGood: since(GOOD, Number.POSITIVE_INFINITY) };
+  }
+
+  /** All nodes hang: the loss of a region moves by `ms`. False: too late, or the region does not count. */
   extend(index: number, ms: number, now: number): boolean {
-    if (this.lapsed(now) || Atomics.load(this.#cells, REGIONS + 2 * index) === 0n) return false;
-    this.#change(index, (until) => (until === 0n ? 0n : until + us(ms)));
+    if (this.lapsed(now) || Atomics.load(this.#cells, cell(index, LOSS)) === 0n) return false;
+    this.#change(index, LOSS, (at) => (at === 0n ? 0n : at + us(ms)));
     return true;
   }
 
-  /** The host slept for `ms` that the monotonic clock does not know of: they are taken off every deadline. */
+  /** The host slept for `ms` that the monotonic clock does not know of: they are taken off. */
   slept(ms: number): void {
-    for (let index = 0; index < MAX_REGIONS; index++) this.#change(index, (until) => (until === 0n ? 0n : max(1n, until - us(ms))));
+    for (let index = 0; index < MAX_REGIONS; index++) {
+      for (const field of [UNTIL, LOSS]) this.#change(index, field, (at) => (at === 0n ? 0n : max(1n, at - us(ms))));
+    }
   }
 
-  /** A region has ended as it should, or is no longer one of the quorum: it does not count. */
-  release(index: number): void {
-    this.#change(index, () => 0n);
-  }
-
-  /** Whether the deadline is over at `now`; from then on it is, for ever. */
+  /** Whether it is too late at `now` for another beat; from then on the incarnation is lost, for ever. */
   lapsed(now: number): boolean {
-    if (Atomics.load(this.#cells, FENCED) !== 0n) return true;
-    const limit = this.#limit();
-    if (limit === undefined || us(now) < limit.until) return false;
-    this.fence();
+    if (Atomics.load(this.#cells, LOST) !== 0n) return true;
+    const limit = this.#limit(LOSS);
+    if (limit === undefined || us(now) < limit.at) return false;
+    this.lose();
     return true;
   }
 
-  /** Nothing may be submitted any more: the quorum decided so, or the beats have stopped. */
-  fence(): void {
-    Atomics.store(this.#cells, FENCED, 1n);
+  /** Nothing may be submitted any more: the quorum decided so, or somebody may have taken us for dead. */
+  lose(): void {
+    Atomics.store(this.#cells, LOST, 1n);
   }
 
-  /** The region with whose silence the node has lost: of q regions in time, the ceil(q/2)-th to fall silent. */
-  #limit(): { readonly until: bigint; readonly skew: bigint } | undefined {
-    const counting: { until: bigint; skew: bigint }[] = [];
-    for (let cell = REGIONS; cell < CELLS; cell += 2) {
-      const until = Atomics.load(this.#cells, cell);
-      if (until !== 0n) counting.push({ until, skew: Atomics.load(this.#cells, cell + 1) });
+  /** The region with whose silence too many are silent: of q, the ceil(q/2)-th. */
+  #limit(field: typeof UNTIL | typeof LOSS): { readonly at: bigint; readonly skew: bigint } | undefined {
+    const counting: { at: bigint; skew: bigint }[] = [];
+    for (let index = 0; index < MAX_REGIONS; index++) {
+      const at = Atomics.load(this.#cells, cell(index, field));
+      if (at !== 0n) counting.push({ at, skew: Atomics.load(this.#cells, cell(index, SKEW)) });
     }
-    counting.sort((a, b) => (a.until < b.until ? -1 : a.until > b.until ? 1 : 0));
+    counting.sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
     return counting[Math.ceil(counting.length / 2) - 1];
   }
 
-  #change(index: number, next: (until: bigint) => bigint): void {
-    const cell = REGIONS + 2 * index;
-    for (let old = Atomics.load(this.#cells, cell); ; ) {
-      const found = Atomics.compareExchange(this.#cells, cell, old, next(old));
+  #change(index: number, field: number, next: (at: bigint) => bigint): void {
+    const i = cell(index, field);
+    for (let old = Atomics.load(this.#cells, i); ; ) {
+      const found = Atomics.compareExchange(this.#cells, i, old, next(old));
       if (found === old) return;
       old = found;
     }
   }
+}
+
+function cell(index: number, field: number): number {
+  return REGIONS + REGION_CELLS * index + field;
 }
 
 function us(ms: number): bigint {

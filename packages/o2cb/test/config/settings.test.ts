@@ -21,12 +21,12 @@ it.each([
 
 it('derives every time from them, in the order in which they must pass', () => {
   expect(timeoutsOf()).toEqual({
-    threshold: 31, deadMs: 62_000, writeTimeoutMs: 60_000, negotiateMs: 30_000, approvalMs: 26_000, fenceMs: 45_000, killMs: 40_000,
+    threshold: 31, deadMs: 62_000, writeTimeoutMs: 60_000, negotiateMs: 30_000, approvalMs: 26_000, fenceMs: 45_000, lossMs: 59_500, killMs: 40_000,
     quorumMs: 66_000, idleMs: 30_000, keepaliveMs: 2_000, reconnectMs: 2_000,
   });
   for (const heartbeatThreshold of [3, 4, 7, 31, 61, 21_600]) {
     const t = timeoutsOf({ ...DEFAULT_SETTINGS, heartbeatThreshold });
-    const line = [2_000, t.killMs, t.fenceMs, t.writeTimeoutMs, t.deadMs, t.quorumMs];
+    const line = [2_000, t.killMs, t.fenceMs, t.lossMs, t.writeTimeoutMs, t.deadMs, t.quorumMs];
     expect(line).toEqual([...line].sort((a, b) => a - b));
     expect(t.negotiateMs).toBeLessThan(t.fenceMs);
   }

@@ -1,0 +1,1 @@
+export { Quorum, type QuorumVote, verdict } from './quorum.js';
