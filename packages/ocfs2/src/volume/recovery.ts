@@ -37,14 +37,15 @@ export async function recoverJournals(reader: RawReader, sys: SystemFiles, keepD
   return recovered;
 }
 
-/** Give back what slots left behind: windows into the global bitmap, truncate logs emptied. Committed when it resolves. */
+/**
+ * Give back what slots left behind: windows into the global bitmap, truncate logs emptied. No commit is waited for: these clusters
+ * belong to no file, so whoever takes one before the operation that frees it is durable overwrites nothing that a crash brings back.
+ */
 export async function settleSlots(ctx: FsContext): Promise<void> {
   for (let slot = 0; slot < ctx.geo.maxSlots; slot++) {
     const owner = slot === ctx.slot ? ctx : new FsContext(ctx.geo, ctx.sys, slot, ctx.engine, ctx.random);
     owner.totalClusters = ctx.totalClusters;
     await closeLocalAlloc(owner);
     await flushTruncateLog(owner);
-    // Each context knows only its own uncommitted frees: they must be durable before another one allocates.
-    await ctx.engine.log.commit();
   }
 }

@@ -190,6 +190,19 @@ describe('clusters', () => {
     await checkAllocators(ctx);
   });
 
+  test('nothing is put into the truncate log while it is being flushed', async () => {
+    const ctx = await openTestContext(await makeVolume({ ...spec, size: 60 << 20 }), { journal: true });
+    const { engine } = ctx;
+    const runs: { start: number }[] = [];
+    for (let i = 0; i < 3; i++) runs.push(await engine.run('claim', (op) => claimContiguous(op, ctx, 2)));
+    await engine.run('free', (op) => releaseClusters(op, ctx, runs[0].start, 2));
+    let flushed = false;
+    const flush = flushTruncateLog(ctx).then(() => (flushed = true));
+    await engine.run('free', (op) => releaseClusters(op, ctx, runs[2].start, 2));
+    expect(flushed).toBe(true);
+    await flush;
+  });
+
   test('a backup superblock\'s cluster is kept even if its bit is clear', async () => {
     const device = await makeVolume({ size: 1100 << 20, mkfsArgs: ['-b', '4096', '-C', '4096', '-N', '1', '-J', 'size=4M'] });
     const ctx = await openTestContext(device);

@@ -26,7 +26,7 @@ export type Step =
   | { readonly do: 'rename'; readonly path: string; readonly to: string; readonly noReplace?: boolean }
   /** FS_IOC_SETFLAGS. */
   | { readonly do: 'flags'; readonly path: string; readonly flags: number }
-  /** A value of so many bytes; of files and directories. Volumes without the feature xattr do nothing. */
+  /** A value of so many bytes (of capabilities, some); of files and directories. Volumes without the feature xattr do nothing. */
   | { readonly do: 'setxattr'; readonly path: string; readonly name: string; readonly size: number; readonly mode?: 'create' | 'replace' }
   | { readonly do: 'removexattr'; readonly path: string; readonly name: string }
   /** An ACL with a named user, so that it is no mere mode; `bits`: what owner, mask and others may do, as in a mode. */
@@ -76,6 +76,9 @@ export class Moment<T> extends Map<string, T> {
 }
 
 export type Snapshot = Moment<Entry>;
+
+/** A value that Linux takes for capabilities (VFS_CAP_REVISION_2), else it would not show the attribute. */
+const CAPABILITY = new Uint8Array(20).fill(2, 3, 4).fill(1, 4, 5);
 
 /** Bytes that tell place and writer apart. */
 export function pattern(at: number, length: number, fill: number): Uint8Array {
@@ -286,7 +289,7 @@ export class Posix {
         return node && this.#both(() => names.setFlags(node.blkno, step.flags), () => void (node.attributes = { ...node.attributes, flags: step.flags }));
       }
       case 'setxattr': return this.#onXattrs(step.path, (node) => {
-        const value = pattern(0, step.size, number);
+        const value = step.name === 'security.capability' ? CAPABILITY : pattern(0, step.size, number);
         return this.#both(() => names.setXattr(node.blkno, bytes(step.name), value, { mode: step.mode }), () => {
           if (step.mode !== undefined && node.xattrs.has(step.name) !== (step.mode === 'replace')) return step.mode === 'create' ? 'EEXIST' : 'ENODATA';
           node.xattrs = withXattr(node.xattrs, step.name, value);
