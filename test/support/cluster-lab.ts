@@ -95,8 +95,8 @@ export class ClusterLab {
     return {
       number, address, device,
       spawn: (command, args, options = {}) => {
-        // ip becomes the program it runs: the child is the program itself.
-        const child = spawn('ip', ['netns', 'exec', namespace, command, ...args], options);
+        // nsenter becomes the program it runs: the child is the program itself, with the mounts of this machine (ip netns exec would hide its own).
+        const child = spawn('nsenter', [`--net=/run/netns/${namespace}`, command, ...args], options);
         const exited = new Promise((resolve) => child.once('close', resolve));
         this.#cleanup.add(async () => {
           child.kill('SIGKILL');

@@ -87,6 +87,13 @@ export class Params {
     const value = this.#typed(name, 'object') as Record<string, unknown> | undefined;
     return value && new Params(`${this.method}.${name}`, value);
   }
+  /** A list of strings. */
+  strings(name: string): string[] | undefined {
+    const value = this.values[name];
+    if (value === undefined || value === null) return undefined;
+    if (!Array.isArray(value) || !value.every((one) => typeof one === 'string')) throw this.#wrong(name, 'a list of strings');
+    return value;
+  }
   oneOf<T extends string>(name: string, choices: readonly T[]): T {
     const value = this.string(name);
     const found = choices.find((one) => one === value);

@@ -7,7 +7,8 @@
  *    back, `destroy` all that are left: the kernel forgets nothing when a mount goes.
  *  - An open file holds its inode in the `FileTable`; the kernel holds a reference besides, as long as the file is open.
  *  - Every change of the volume goes through this process, so the kernel may cache names and attributes for long; what changes by
- *    another way than the mount is invalidated by whoever changes it (file-table.ts, host-volume.ts). Exported files get no time at all.
+ *    another way than the mount is invalidated by whoever changes it (file-table.ts, host-volume.ts). Exported files get no time at all,
+ *    nor do those of a volume that other nodes change, too: each use asks us, who hold the cluster's lock or get it.
  *  - A write is durable at fsync, as POSIX has it. A write to a file opened with O_DIRECT, as QEMU does, survives in addition the death
  *    of this process before it is acknowledged (docs/design.md, section 2).
  */
@@ -50,14 +51,23 @@ export interface MountedDirectory extends OpenDirectory {
   readonly ino: number;
 }
 
+export interface HandlerOptions {
+  /** Other nodes change the volume, too: the kernel keeps no names and attributes, and no pages of open files. */
+  readonly shared?: boolean;
+}
+
 export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory> {
   readonly #xattrs: Xattrs;
+  readonly #shared: boolean;
+  readonly #long: number;
   /** References the kernel holds, by inode. */
   readonly #held = new Map<number, number>();
   /** Work that no request waits for: wiping, late times. */
   readonly #background = new Set<Promise<void>>();
 
-  constructor(private readonly volume: Volume, private readonly files: FileTable, private readonly report: (error: unknown, what: string) => void) {
+  constructor(private readonly volume: Volume, private readonly files: FileTable, private readonly report: (error: unknown, what: string) => void, { shared = false }: HandlerOptions = {}) {
+    this.#shared = shared;
+    this.#long = shared ? 0 : LONG;
     this.#xattrs = new Xattrs(volume);
   }
 
@@ -67,7 +77,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
 
   async lookup(_caller: Caller, parent: number, name: Buffer): Promise<Entry | NegativeEntry> {
     const found = await this.volume.names.find(this.#ino(parent), name);
-    return found === undefined ? { nodeid: 0, entryTtl: LONG } : this.#entry(found);
+    return found === undefined ? { nodeid: 0, entryTtl: this.#long } : this.#entry(found);
   }
 
   forget(nodeid: number, count: number): void {
@@ -321,7 +331,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   }
 
   #ttl(ino: number): number {
-    return this.files.isExported(ino) ? 0 : LONG;
+    return this.files.isExported(ino) ? 0 : this.#long;
   }
 
   #attributes(a: Attributes): AttributesReply {
@@ -329,7 +339,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   }
 
   #peek(a: Attributes): Entry {
-    return { ...this.#attributes(a), nodeid: nodeOf(a.blkno, this.volume.names.root), generation: a.generation, entryTtl: LONG };
+    return { ...this.#attributes(a), nodeid: nodeOf(a.blkno, this.volume.names.root), generation: a.generation, entryTtl: this.#long };
   }
 
   /** An entry to be replied, whose reference the engine has counted. */
@@ -372,7 +382,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     const opened = await this.files.openMounted(ino, { readOnly: (flags & O.ACCMODE) === O.RDONLY, survives });
     // Asked only now: an export that begins later finds this open in the table and reckons with its cached pages.
     const exported = this.files.isExported(ino);
-    return { opened, ino, survives, backend: opened.backend, directIo: exported, keepCache: !exported, parallelDirectWrites: true };
+    return { opened, ino, survives, backend: opened.backend, directIo: exported || this.#shared, keepCache: !exported && !this.#shared, parallelDirectWrites: true };
   }
 
   async #created(made: Attributes, open: () => Promise<MountedFile>): Promise<Created<MountedFile>> {

@@ -11,6 +11,8 @@ import { type IoWorkerDevice, LunfsError, UsageError, openIoWorkerDevice } from 
 import { type FuseMount, mountFuse } from '@lunfs/fuse';
 import { NbdServer } from '@lunfs/nbd';
 import { type MountOptions, type Recovery, Volume, asRequester } from '@lunfs/ocfs2';
+import type { ClusterSide } from './cluster/cluster-side.js';
+import { VolumeDomain } from './cluster/volume-domain.js';
 import { type CreateDiskOptions, type DiskFacts, cloneDisk, createDisk, needFile, removeDisk, resizeDisk } from './disks.js';
 import { FileTable, type OpenedFile } from './file-table.js';
 import { nodeOf } from './fuse-attributes.js';
@@ -26,6 +28,8 @@ export interface HostVolumeOptions {
   readonly offline?: boolean;
   /** 512 or 4096; default: the device's own. */
   readonly logicalBlockSize?: number;
+  /** lunfsd's: be a member of the volume's cluster. */
+  readonly cluster?: ClusterSide;
   /** Lines for the operator: warnings, and errors that no caller sees. */
   readonly log?: (line: string) => void;
 }
@@ -99,7 +103,7 @@ export class HostVolume {
   readonly #log: (line: string) => void;
   #mount: FuseMount<MountedFile, MountedDirectory> | undefined;
 
-  private constructor(readonly device: IoWorkerDevice, readonly volume: Volume, private readonly options: HostVolumeOptions) {
+  private constructor(readonly device: IoWorkerDevice, readonly volume: Volume, private readonly options: HostVolumeOptions, private readonly domain?: VolumeDomain) {
     this.#log = options.log ?? (() => undefined);
     const { fd, direct } = device.file;
     this.files = new FileTable(volume.ctx, direct ? { fd, alignment: device.logicalBlockSize, fence: device.file.fence } : undefined, this.#report);
@@ -108,12 +112,20 @@ export class HostVolume {
   /** Open the device, exclusively unless only reading, and mount its volume. Throws what `openDevice` and `Volume.mount` refuse by name. */
   static async open(options: HostVolumeOptions): Promise<HostVolume> {
     const log = options.log ?? (() => undefined);
-    const device = await openIoWorkerDevice(options.device, { write: !options.readOnly, logicalBlockSize: options.logicalBlockSize, warn: log });
+    const { cluster, readOnly, offline, logicalBlockSize } = options;
+    const device = await openIoWorkerDevice(options.device, { write: !readOnly, logicalBlockSize, warn: log, fence: cluster?.fence });
+    const undo: (() => Promise<void>)[] = [() => device.close()];
     try {
-      const mountOptions: MountOptions = { readOnly: options.readOnly, offline: options.offline, onReadOnly: (reason) => log(`no more changes: ${reason.message}`) };
-      return new HostVolume(device, await Volume.mount(device, mountOptions), options);
+      const domain = cluster && (await VolumeDomain.join(cluster, options.device, logicalBlockSize, log));
+      if (domain !== undefined) undo.push(() => domain.leave());
+      const mountOptions: MountOptions = {
+        readOnly, offline, cluster: domain, onReadOnly: (reason) => log(`no more changes: ${reason.message}`),
+        onStuck: (reason) => dieAsMember(log, reason),
+      };
+      return new HostVolume(device, await Volume.mount(device, mountOptions), options, domain);
     } catch (error) {
-      await device.close();
+      for (const step of undo.reverse()) await step();
+      await cluster?.left();
       throw error;
     }
   }
@@ -127,6 +139,12 @@ export class HostVolume {
     return this.#mount;
   }
 
+  /** The volume's domain. Throws NOT_A_MEMBER where it is mounted for this host alone. */
+  get member(): VolumeDomain {
+    if (this.domain !== undefined) return this.domain;
+    throw new UsageError('NOT_A_MEMBER', 'EINVAL', `${this.options.device} is not mounted as a member of a cluster: it has no cluster locks`, { device: this.options.device });
+  }
+
   get exportCount(): number {
     return this.#exports.size;
   }
@@ -134,11 +152,11 @@ export class HostVolume {
   /** Mount the name space. Throws what `mountFuse` refuses by name. */
   async mount(spec: MountSpec): Promise<FuseMount<MountedFile, MountedDirectory>> {
     if (this.#mount !== undefined) throw new UsageError('ALREADY_MOUNTED', 'EBUSY', `${this.options.device} is mounted on ${this.#mount.directory} already`, { directory: this.#mount.directory });
-    const handler = new VolumeHandler(this.volume, this.files, this.#report);
+    const handler = new VolumeHandler(this.volume, this.files, this.#report, { shared: this.domain !== undefined });
     const mount = await mountFuse(handler, {
       ...spec, source: this.options.device, readOnly: this.options.readOnly, onError: (error, what) => this.#report(error, what),
       // Limits are checked deep below the request; where there are none nothing has to be carried there.
-      around: this.volume.quota && (({ uid }, serve) => asRequester({ uid }, serve)),
+      around: this.#around(),
     });
     this.#mount = mount;
     this.files.invalidate = async (ino, offset, length) => {
@@ -251,13 +269,33 @@ export class HostVolume {
     await Promise.all([...this.#exports.keys()].map((name) => attempt(() => this.removeExport(name))));
     await attempt(() => this.#mount?.close());
     await attempt(() => this.volume.unmount());
+    const { cluster, readOnly } = this.options;
+    if (cluster !== undefined && (errors.length > 0 || (!readOnly && this.volume.readOnlyReason !== undefined))) {
+      // What is in our journal, or could not be given back, is the others' to recover: to leave would hide it from them.
+      dieAsMember(this.#log, errors[0] ?? this.volume.readOnlyReason);
+    }
+    await attempt(() => this.domain?.leave());
     await attempt(() => this.device.close());
+    await attempt(() => cluster?.left());
     if (errors.length > 0) throw errors[0];
   }
 
   readonly #report = (error: unknown, what: string): void => {
     this.#log(`${what}: ${error instanceof LunfsError ? `${error.code}: ${error.message}` : String(error instanceof Error ? (error.stack ?? error.message) : error)}`);
   };
+
+  /** What surrounds each request of the mount: where there is nothing to surround it with, nothing. */
+  #around(): Parameters<typeof mountFuse>[1]['around'] {
+    const { quota } = this.volume;
+    const fence = this.options.cluster?.fence;
+    // Limits are checked deep below the request; where there are none nothing has to be carried there.
+    if (fence === undefined) return quota && (({ uid }, serve) => asRequester({ uid }, serve));
+    // Past the deadline nothing is answered, not even from memory: others may have changed it.
+    return (caller, serve) => {
+      const run = quota === undefined ? serve : () => asRequester({ uid: caller.uid }, serve);
+      return fence.shut() ? fence.opened().then(run) : run();
+    };
+  }
 
   #refuseExported(diskPath: string, ino: number, what: string): void {
     if (!this.files.isExported(ino)) return;
@@ -274,6 +312,12 @@ export class HostVolume {
       await session.invalInode(node, 0, 0);
     });
   }
+}
+
+/** This node goes as if it had crashed, and the others recover it: it can neither keep what it holds nor give it back. */
+function dieAsMember(log: (line: string) => void, why: unknown): void {
+  log(`this process ends so that the other nodes recover the volume: ${why instanceof Error ? why.message : String(why)}`);
+  process.kill(process.pid, 'SIGKILL');
 }
 
 async function listen(server: NbdServer, spec: ExportSpec, device: string, name: string): Promise<Pick<Export, 'uri' | 'socket' | 'tcp'>> {

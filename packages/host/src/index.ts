@@ -1,4 +1,5 @@
 /** One volume on this host: mounted, exported, controlled. */
+export type { DomainFacts, LockFacts, LockQuery } from './cluster/volume-domain.js';
 export { connectVolumeProcess, VolumeProcess } from './control-client.js';
 export {
   type CreateDiskOptions, DISK_SUFFIX, type DiskExtents, type DiskFacts, cloneDisk, createDisk, diskExtents, diskFacts, listDisks, removeDisk, resizeDisk,
@@ -9,3 +10,8 @@ export { normalPath, pathNames, resolvePath, splitPath, withPath } from './paths
 export { type QuotaAccess, type QuotaReport, volumeQuota } from './quota.js';
 export { deviceIdentity, exportSocket, runDirectory } from './run-directory.js';
 export { type ProcessOptions, type StartOptions, type StartedProcess, exitCodeOf, startVolumeProcess } from './volume-process.js';
+export { DaemonClient, connectDaemon } from './daemon/api.js';
+export type { ClusterFacts, NodeFacts } from './daemon/lunfsd.js';
+export type { ManagedFacts, VolumeSpec, VolumeState } from './daemon/managed-volume.js';
+export type { DaemonOptions } from './daemon/options.js';
+export { startDaemon } from './daemon/start-daemon.js';

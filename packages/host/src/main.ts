@@ -5,29 +5,22 @@
  * It lives as long as the volume has a mount or an export, and ends cleanly on SIGTERM, SIGINT, a `stop` on its control socket,
  * umount, or the removal of the last export. An umount while exports are in use ends the mount alone: no guest loses its disk by it.
  */
-import * as fs from 'node:fs';
+import { reportStart } from './child-process.js';
+import { ClusterSide } from './cluster/cluster-side.js';
 import { ControlServer } from './control-server.js';
 import { type WireError, toWire } from './control-protocol.js';
 import { HostVolume } from './host-volume.js';
 import { processPaths } from './run-directory.js';
-import { type ProcessOptions, type StartReport, READY_FD, exitCodeOf } from './volume-process.js';
+import { VOLUME_METHODS } from './volume-methods.js';
+import { type ProcessOptions, exitCodeOf } from './volume-process.js';
 
 function log(line: string): void {
   process.stderr.write(`${line}\n`);
 }
 
-/** Tell the parent, once. It may have gone: then nobody needs to know. */
-function tell(report: StartReport): void {
-  try {
-    fs.writeSync(READY_FD, `${JSON.stringify(report)}\n`);
-    fs.closeSync(READY_FD);
-  } catch {
-    // started without a pipe
-  }
-}
-
 async function start(options: ProcessOptions, end: { readonly asked: Promise<void>; readonly ask: () => void }): Promise<number> {
-  const host = await HostVolume.open({ ...options, log });
+  const cluster = options.cluster && new ClusterSide(options.cluster);
+  const host = await HostVolume.open({ ...options, cluster, log });
   let control: ControlServer | undefined;
   let failure: WireError | undefined;
   let started = false;
@@ -35,7 +28,7 @@ async function start(options: ProcessOptions, end: { readonly asked: Promise<voi
     const endIfUnused = (): void => {
       if (started && host.mounted === undefined && host.exportCount === 0) end.ask();
     };
-    control = await ControlServer.listen(processPaths(options.device).control, host, { stop: end.ask, afterwards: endIfUnused });
+    control = await ControlServer.listen(processPaths(options.device).control, { methods: VOLUME_METHODS, target: host, stop: end.ask, afterwards: endIfUnused });
     if (options.mount !== undefined) {
       const { trace, ...spec } = options.mount;
       const mount = await host.mount({ ...spec, trace: trace ? (line) => process.stdout.write(`${line}\n`) : undefined });
@@ -47,12 +40,12 @@ async function start(options: ProcessOptions, end: { readonly asked: Promise<voi
     }
     for (const spec of options.exports ?? []) await host.addExport(spec);
     started = true;
-    tell({ ready: host.facts() });
+    reportStart({ ready: host.facts() });
     endIfUnused();
     await end.asked;
   } catch (error) {
     failure = toWire(error);
-    if (!started) tell({ error: failure });
+    if (!started) reportStart({ failure: error });
     log(`${failure.code}: ${failure.message}`);
   }
   try {
@@ -78,7 +71,7 @@ async function main(): Promise<number> {
     return await start(options, { asked, ask });
   } catch (error) {
     const failure = toWire(error);
-    tell({ error: failure });
+    reportStart({ failure: error });
     log(`${failure.code}: ${failure.message}`);
     return exitCodeOf(failure);
   }

@@ -33,8 +33,8 @@ export function deviceIdentity(device: string): string {
 }
 
 /** Paths of one device's process. */
-export function processPaths(device: string): { control: string; log: string } {
-  const base = path.join(runDirectory(), deviceIdentity(device));
+export function processPaths(device: string, directory = runDirectory()): { control: string; log: string } {
+  const base = path.join(directory, deviceIdentity(device));
   return { control: checkSocketPath(`${base}.control`), log: `${base}.log` };
 }
 
@@ -47,4 +47,10 @@ export function checkSocketPath(socket: string): string {
   const resolved = path.resolve(socket);
   if (Buffer.byteLength(resolved) <= SOCKET_PATH_MAX) return resolved;
   throw new UsageError('SOCKET_PATH', 'ENAMETOOLONG', `${resolved} is longer than the ${SOCKET_PATH_MAX} bytes a Unix socket's path may have; choose a shorter one`, { socket });
+}
+
+/** Paths of this host's lunfsd: its control socket, the one for the fence, its log. */
+export function daemonPaths(directory = runDirectory()): { control: string; fence: string; log: string } {
+  const base = path.join(directory, 'lunfsd');
+  return { control: checkSocketPath(`${base}.control`), fence: checkSocketPath(`${base}.fence`), log: `${base}.log` };
 }

@@ -1,8 +1,11 @@
 /** `lunfs mount`: a volume process with a mount of type fuse.lunfs. Exit codes are mount(8)'s. */
 import type { Command } from 'commander';
-import { UsageError } from '@lunfs/device';
-import { startVolumeProcess } from '@lunfs/host';
+import path from 'node:path';
+import { LunfsError, UsageError, openDevice } from '@lunfs/device';
+import { type DaemonClient, type VolumeFacts, connectDaemon, startVolumeProcess } from '@lunfs/host';
+import { type Geometry, RawReader } from '@lunfs/ocfs2';
 import { Unsuccessful, examples } from '../command.js';
+import { useData } from '../daemon-option.js';
 import { note } from '../output.js';
 import { needDevice } from '../target.js';
 import { explainBusy } from '../device-access.js';
@@ -22,10 +25,10 @@ const KERNEL_OPTIONS = new Set(['noatime', 'nodiratime', 'relatime', 'strictatim
 const IGNORED = new Set(['defaults', 'rw', 'auto', 'noauto', 'nofail', '_netdev', 'allow_other']);
 
 export function mount(program: Command): void {
-  program
+  useData(program
     .command('mount')
     .summary('mount a volume')
-    .description('Mount a volume, by a process of its own that goes on in the background. Exit code as mount(8): 0 mounted, 1 wrong usage, 32 it could not be mounted.')
+    .description('Mount a volume, by a process of its own that goes on in the background. A volume of a cluster is mounted by lunfsd (lunfs up), as a member of the cluster, unless it is mounted read-only or offline. Exit code as mount(8): 0 mounted, 1 wrong usage, 32 it could not be mounted.')
     .argument('<device>', 'block device or image file')
     .argument('<directory>', 'where: an existing directory')
     .option('-o, --options <list>', 'as in fstab: ro, offline, noatime, nosuid, nodev, noexec, private, …', (text: string, all: string[]) => [...all, ...text.split(',').filter(Boolean)], [])
@@ -39,14 +42,57 @@ export function mount(program: Command): void {
       const device = needDevice(text);
       if (given.trace && !given.foreground) throw new UsageError('BAD_OPTION', 'EINVAL', '--trace prints to the terminal: use it with --foreground', {});
       const { readOnly, offline, allowOther, kernel } = parseOptions(given);
+      const cluster = readOnly || offline ? undefined : await clusterOf(device);
+      if (cluster !== undefined) {
+        if (given.foreground) throw new UsageError('BAD_OPTION', 'EINVAL', `${device} is a cluster's: lunfsd mounts it, in the background; use "lunfs up --foreground" to see its messages`, { device });
+        const facts = await mountByDaemon(device, cluster, { directory: path.resolve(directory), allowOther, options: kernel });
+        if (given.verbose) note('mount', `${device} is mounted on ${facts.mount} as a member of the cluster`);
+        recovered(device, false, facts);
+        return;
+      }
       const started = await startVolumeProcess({
         device, readOnly, offline, foreground: given.foreground, mount: { directory, allowOther, options: kernel, trace: given.trace },
       }).catch((error: unknown) => explainBusy(device, error));
-      const { slots, blocks } = started.facts.recovery;
-      if (slots.length > 0) note('mount', `${device}: ${readOnly ? 'shown as recovery would leave it:' : 'recovered'} the journal of slot ${slots.join(', ')}${readOnly ? '' : ` (${blocks} blocks)`}`);
+      recovered(device, readOnly, started.facts);
       if (given.verbose || given.foreground) note('mount', `${device} is mounted on ${started.facts.mount}, process ${started.pid}${started.log ? `, log ${started.log}` : ''}`);
       if (given.foreground) await stay(started);
-    });
+    }));
+}
+
+function recovered(device: string, readOnly: boolean, { recovery: { slots, blocks } }: VolumeFacts): void {
+  if (slots.length > 0) note('mount', `${device}: ${readOnly ? 'shown as recovery would leave it:' : 'recovered'} the journal of slot ${slots.join(', ')}${readOnly ? '' : ` (${blocks} blocks)`}`);
+}
+
+/** Undefined: the volume is one host's alone, or what is on the device cannot be told; then whoever mounts it says why. */
+async function clusterOf(device: string): Promise<Geometry['stack'] | 'classic' | undefined> {
+  try {
+    const opened = await openDevice(device);
+    try {
+      const { geo } = await RawReader.open(opened);
+      return geo.local ? undefined : (geo.stack ?? 'classic');
+    } finally {
+      await opened.close();
+    }
+  } catch (error) {
+    if (error instanceof LunfsError) return undefined;
+    throw error;
+  }
+}
+
+async function mountByDaemon(device: string, cluster: Exclude<Awaited<ReturnType<typeof clusterOf>>, undefined>, mount: { directory: string; allowOther: boolean; options: string[] }): Promise<VolumeFacts> {
+  let daemon: DaemonClient;
+  try {
+    daemon = await connectDaemon();
+  } catch (error) {
+    if (!(error instanceof LunfsError) || error.code !== 'NO_DAEMON') throw error;
+    const whose = cluster === 'classic' ? 'an o2cb cluster' : `cluster "${cluster.cluster}" (${cluster.name})`;
+    throw new UsageError('NO_DAEMON', 'EPERM', `${device} belongs to ${whose}, and lunfsd is not running on this host: start it (lunfs up). If the volume is mounted nowhere, --offline writes to it without the cluster; --read-only only looks`, { device }, error);
+  }
+  try {
+    return await daemon.mount({ device: path.resolve(device), mount });
+  } finally {
+    daemon.close();
+  }
 }
 
 /** Wait for the process; signals of the terminal reach it as well, those sent to us alone are handed on. */

@@ -5,11 +5,12 @@ import { UsageError } from '@lunfs/device';
 import { unmount } from '@lunfs/fuse';
 import { connectVolumeProcess } from '@lunfs/host';
 import { examples } from '../command.js';
+import { useData } from '../daemon-option.js';
 import { mountedDevice } from '../mounted.js';
 import { note } from '../output.js';
 
 export function umount(program: Command): void {
-  program
+  useData(program
     .command('umount')
     .summary('unmount a volume, end its exports')
     .description('Unmount, and wait until the volume is closed. Given the device, its exports are ended too, which takes the disks from guests that use them; given the directory, exports go on.')
@@ -20,7 +21,7 @@ export function umount(program: Command): void {
       const device = mountedDevice(where);
       if (device === undefined) await endProcess(where, options.force ?? false);
       else await endMount(path.resolve(where), device);
-    });
+    }));
 }
 
 async function endMount(directory: string, device: string): Promise<void> {

@@ -37,8 +37,8 @@ export interface Message {
 }
 
 export interface DispatcherOptions {
-  /** Called around serving each request, for who wants to know deep below for whom it is done. It must return what `serve` returns. */
-  readonly around?: <T>(caller: Caller, serve: () => T) => T;
+  /** Called around serving each request, for who wants to know deep below for whom it is done. It returns what `serve` returns, at once or when it may be served. */
+  readonly around?: <T>(caller: Caller, serve: () => MaybePromise<T>) => MaybePromise<T>;
   readonly trace?: (line: string) => void;
   /** Told of errors that no caller sees: failed releases, replies the kernel refused. */
   readonly onError?: (error: unknown, what: string) => void;

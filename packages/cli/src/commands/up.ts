@@ -1,0 +1,46 @@
+/** `lunfs up` and `lunfs down`: this host's membership in its cluster. */
+import type { Command } from 'commander';
+import { connectDaemon, startDaemon } from '@lunfs/host';
+import { examples } from '../command.js';
+import { useData } from '../daemon-option.js';
+import { note } from '../output.js';
+import { stay } from './mount.js';
+
+interface UpOptions {
+  readonly node?: string;
+  readonly cluster?: string;
+  readonly config?: string;
+  readonly settings?: string;
+  readonly data?: string;
+  readonly foreground?: boolean;
+}
+
+export function up(program: Command): void {
+  useData(program
+    .command('up')
+    .summary('start lunfsd: this host becomes ready to be a member of its cluster')
+    .description('Start lunfsd, which beats, connects and supervises for the volumes of a cluster that this host mounts. Nothing is written to any volume before one is mounted.')
+    .option('--node <name>', "name of this host in cluster.conf (default: the host's name)")
+    .option('--cluster <name>', 'cluster of the file (default: O2CB_BOOTCLUSTER, or the only one)')
+    .option('--config <file>', 'cluster.conf (default /etc/ocfs2/cluster.conf)')
+    .option('--settings <file>', 'timeouts (default /etc/default/o2cb or /etc/sysconfig/o2cb)')
+    .option('-f, --foreground', 'stay, until Ctrl-C')
+    .addHelpText('after', examples('lunfs up', 'lunfs mount /dev/mapper/lun0 /mnt', 'lunfs cluster status'))
+    .action(async ({ foreground = false, ...options }: UpOptions) => {
+      const started = await startDaemon(options, foreground);
+      const { cluster, node, number } = started.facts;
+      note('up', `node ${node} (${number}) of cluster ${cluster}, process ${started.pid}${started.log ? `, log ${started.log}` : ''}`);
+      if (foreground) await stay(started);
+    }));
+}
+
+export function down(program: Command): void {
+  useData(program
+    .command('down')
+    .summary('unmount the volumes of the cluster on this host and stop lunfsd')
+    .addHelpText('after', examples('lunfs down'))
+    .action(async () => {
+      const daemon = await connectDaemon();
+      await daemon.stop();
+    }));
+}

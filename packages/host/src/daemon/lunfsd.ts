@@ -1,0 +1,211 @@
+/**
+ * lunfsd: one per host. It holds the node's membership (configuration, heartbeat, o2net, quorum) and the volumes that are mounted by it,
+ * each served by a process of its own. It never touches a volume's blocks but the heartbeat's.
+ */
+import os from 'node:os';
+import { ClusterError, UsageError, monotonicMs } from '@lunfs/device';
+import { type ClusterConfig, type ClusterNode, DEFAULT_CLUSTER_CONF, type HeartbeatMode, type PeerStatistics, type RegionFacts, type Timeouts, localNode, readClusterConf, readSettings, timeoutsOf } from '@lunfs/o2cb';
+import { pause } from '../clock.js';
+import type { OpenedVolume } from '../cluster/joining.js';
+import type { VolumeFacts } from '../host-volume.js';
+import { daemonPaths, deviceIdentity, runDirectory } from '../run-directory.js';
+import { type Beating, type ManagedFacts, ManagedVolume, type NodeOf, type VolumeSpec } from './managed-volume.js';
+import { NodeStack } from './node-stack.js';
+import type { DaemonOptions } from './options.js';
+import { Supervisor } from './supervisor.js';
+
+/** A node as this one sees it. */
+export interface NodeFacts extends ClusterNode {
+  readonly local: boolean;
+  /** Found alive by its heartbeat. */
+  readonly live: boolean;
+  readonly connection?: PeerStatistics;
+}
+
+/** What lunfsd tells of itself. */
+export interface ClusterFacts {
+  readonly pid: number;
+  readonly cluster: string;
+  readonly node: string;
+  readonly number: number;
+  readonly heartbeatMode: HeartbeatMode;
+  readonly timeouts: Timeouts;
+  readonly nodes: readonly NodeFacts[];
+  /** Regions in which this node beats. */
+  readonly regions: readonly RegionFacts[];
+  readonly volumes: readonly ManagedFacts[];
+}
+
+/** How long to wait until this node is connected to all that beat; the kernel's glue asks as long (Linux 6.1 fs/ocfs2/stack_o2cb.c). */
+const CONNECT_TRIES = 60;
+const CONNECT_PAUSE_MS = 1000;
+
+
+export interface LunfsdOptions extends DaemonOptions {
+  readonly log: (line: string) => void;
+}
+
+interface Identity {
+  readonly config: ClusterConfig;
+  readonly local: ClusterNode;
+  readonly timeouts: Timeouts;
+}
+
+export class Lunfsd implements NodeOf {
+  readonly #volumes = new Set<ManagedVolume>();
+  /** The present incarnation, or the next one once there is one. */
+  #stack: Promise<NodeStack>;
+  #current: NodeStack | undefined;
+  #leaving = false;
+
+  private constructor(private readonly identity: Identity, readonly runDirectory: string, readonly supervisor: Supervisor, readonly log: (line: string) => void) {
+    this.#stack = this.#incarnation();
+  }
+
+  /** Throws what configuration and listening refuse, by name. */
+  static async start(options: LunfsdOptions): Promise<Lunfsd> {
+    const { config: file = DEFAULT_CLUSTER_CONF, settings: settingsFile, log } = options;
+    const settings = readSettings(settingsFile === undefined ? undefined : [settingsFile]);
+    const conf = readClusterConf(file);
+    const named = options.cluster ?? (conf.clusters.length === 1 ? conf.clusters[0].name : settings.bootCluster);
+    const config = conf.cluster(named);
+    const local = localNode(config, options.node ?? os.hostname(), file);
+    const timeouts = timeoutsOf(settings);
+    const directory = runDirectory({ ...process.env, LUNFS_RUN_DIR: options.data ?? process.env.LUNFS_RUN_DIR });
+    const supervisor = await Supervisor.start(daemonPaths(directory).fence, timeouts);
+    const daemon = new Lunfsd({ config, local, timeouts }, directory, supervisor, log);
+    await daemon.#stack;
+    return daemon;
+  }
+
+  /** A volume process whose main thread stands still for longer than peers take a node for alive is as good as dead. */
+  get stillMs(): number {
+    return this.identity.timeouts.deadMs;
+  }
+
+  facts(): ClusterFacts {
+    const { config, local, timeouts } = this.identity;
+    const connections = new Map(this.#current?.net.statistics.map((one) => [one.node, one]));
+    const live = this.#current?.member.membership.live;
+    return {
+      pid: process.pid, cluster: config.name, node: local.name, number: local.number, heartbeatMode: config.heartbeatMode, timeouts,
+      nodes: config.nodes.map((node) => ({ ...node, local: node === local, live: live?.has(node.number) ?? false, connection: connections.get(node.number) })),
+      regions: this.#current?.regions() ?? [], volumes: [...this.#volumes].map((volume) => volume.facts(monotonicMs())),
+    };
+  }
+
+  /** Mount a volume of the cluster. Resolves when it is mounted; from then on it comes back by itself until it is unmounted. */
+  async mount(spec: VolumeSpec): Promise<VolumeFacts> {
+    if (this.#leaving) throw new ClusterError('DAEMON_LEAVES', 'lunfsd is leaving the cluster; start it again: lunfs up', {});
+    const identity = deviceIdentity(spec.device);
+    const same = [...this.#volumes].find((one) => deviceIdentity(one.spec.device) === identity);
+    if (same !== undefined) throw new UsageError('ALREADY_MOUNTED', 'EBUSY', `${spec.device} is mounted on ${same.spec.mount.directory} already`, { device: spec.device, directory: same.spec.mount.directory });
+    const volume = new ManagedVolume(this, spec);
+    this.#volumes.add(volume);
+    void volume.ended.then(() => this.#volumes.delete(volume));
+    return volume.start();
+  }
+
+  /** Unmount everything and leave the cluster. */
+  async leave(): Promise<void> {
+    this.#leaving = true;
+    await Promise.all([...this.#volumes].map((volume) => volume.stop()));
+    this.#current?.close();
+    await this.supervisor.close();
+  }
+
+  async beat(volume: OpenedVolume): Promise<Beating> {
+    this.#checkVolume(volume);
+    const stack = await this.#stack;
+    const region = await stack.beat(volume);
+    try {
+      await this.#settled(stack, volume);
+      await this.#connected(stack, volume.device);
+    } catch (error) {
+      await region.stop();
+      throw error;
+    }
+    const { config, local, timeouts } = this.identity;
+    const live = [...stack.member.membership.live];
+    return { region, member: stack.member, joining: { node: local.number, live, nodes: config.nodes, heartbeatMode: config.heartbeatMode, regions: [], timeouts } };
+  }
+
+  /**
+   * A process died with its locks. Peers hear of nodes, not of volumes: as long as this node beats anywhere in their sight they take
+   * it for alive, and nobody recovers the dead process's locks and journal. So the node is given up as a whole, its other volumes with
+   * it, and all come back as a new incarnation.
+   */
+  died(volume: ManagedVolume, why: string): void {
+    this.log(`${volume.spec.device}: the volume process has ended (${why}) without leaving; its peers recover it`);
+    this.#current?.giveUp(`the process of ${volume.spec.device} has died`);
+  }
+
+  #incarnation(): Promise<NodeStack> {
+    const { log } = this;
+    const starting = NodeStack.start({ ...this.identity, log, lost: () => this.#lost() });
+    void starting.then((stack) => {
+      this.#current = stack;
+    }, () => undefined);
+    return starting;
+  }
+
+  /** Nothing of this incarnation may go on; the next one begins when nothing of it runs. */
+  #lost(): void {
+    const volumes = [...this.#volumes];
+    for (const volume of volumes) volume.kill();
+    const old = this.#current;
+    this.#stack = (async () => {
+      await Promise.all(volumes.map((volume) => volume.gone));
+      old?.close();
+      for (;;) {
+        try {
+          return await this.#incarnation();
+        } catch (error) {
+          this.log(`cannot come back yet: ${(error as Error).message}`);
+          await pause(CONNECT_PAUSE_MS);
+        }
+      }
+    })();
+  }
+
+  #checkVolume({ device, uuid, stack }: OpenedVolume): void {
+    const { name, heartbeatMode } = this.identity.config;
+    const refuse = (code: string, message: string): never => {
+      throw new ClusterError(code, message, { device, uuid, cluster: name }, undefined, 'EINVAL');
+    };
+    if (stack !== undefined && stack.name !== 'o2cb') refuse('OTHER_STACK', `${device} belongs to the cluster stack "${stack.name}", this host runs o2cb; tunefs.ocfs2 --update-cluster-stack changes it`);
+    if (stack !== undefined && stack.cluster !== name) refuse('OTHER_CLUSTER', `${device} belongs to cluster "${stack.cluster}", this host is a member of "${name}"; tunefs.ocfs2 --update-cluster-stack changes it`);
+    const global = stack?.globalHeartbeat ?? false;
+    if (global !== (heartbeatMode === 'global')) refuse('OTHER_HEARTBEAT', `${device} is made for ${global ? 'global' : 'local'} heartbeat, cluster "${name}" has heartbeat_mode = ${heartbeatMode}`);
+    const clone = [...this.#volumes].find((one) => one.uuid === uuid && one.spec.device !== device);
+    if (clone !== undefined) {
+      refuse('SAME_UUID', `${device} has the UUID ${uuid} of ${clone.spec.device}, which is mounted on ${clone.spec.mount.directory}: a copy of a volume needs a UUID of its own (tunefs.ocfs2 -U, while nobody has the copy mounted)`);
+    }
+  }
+
+  /** A node that was silent when we began to beat may only hang: it is dead, and its journal to be replayed, after its time alone. */
+  async #settled(stack: NodeStack, { device, uuid }: OpenedVolume): Promise<void> {
+    const { deadMs } = this.identity.timeouts;
+    for (let waited = 0; ; waited += CONNECT_PAUSE_MS) {
+      const unsure = stack.regions().find((region) => region.name === uuid)?.unsure ?? [];
+      if (unsure.length === 0) return;
+      if (waited > 2 * deadMs) throw new ClusterError('NODES_UNSURE', `${device} cannot be mounted: whether node ${unsure.join(', ')} lives cannot be told; look at its heartbeat`, { device, nodes: unsure.join(',') }, undefined, 'ETIMEDOUT');
+      await pause(CONNECT_PAUSE_MS);
+    }
+  }
+
+  /** Before a domain is joined: all that beat must be reached (Linux 6.1 fs/ocfs2/stack_o2cb.c:o2cb_cluster_check). */
+  async #connected(stack: NodeStack, device: string): Promise<void> {
+    const missing = (): number[] => {
+      const connected = new Set(stack.net.connected);
+      return [...stack.member.membership.live].filter((node) => node !== this.identity.local.number && !connected.has(node));
+    };
+    for (let tries = 0; missing().length > 0; tries++) {
+      if (tries === CONNECT_TRIES) {
+        const names = missing().map((number) => this.identity.config.nodes.find((node) => node.number === number)?.name ?? String(number));
+        throw new ClusterError('NOT_CONNECTED', `${device} cannot be mounted: ${names.join(', ')} beat${names.length === 1 ? 's' : ''} on it but cannot be reached; check network and firewall between the nodes`, { device, nodes: names.join(',') }, undefined, 'ETIMEDOUT');
+      }
+      await pause(CONNECT_PAUSE_MS);
+    }
+  }
+}

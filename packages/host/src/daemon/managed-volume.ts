@@ -1,0 +1,248 @@
+/**
+ * One volume of this host's cluster, as lunfsd has it: the process that serves it, the region in which this node beats for it, and
+ * what is done when one of them ends.
+ *
+ * The life of an incarnation: the process takes the device exclusively; the region begins to beat; when it is steady and all live nodes
+ * are connected the process joins the domain and mounts. It ends in one of two ways. Cleanly: the process says that it has left, and
+ * the region writes its goodbye. Or not: the process is dead, or was killed; the region falls silent without a goodbye, peers find this
+ * node dead and recover what it had. A volume that was mounted is then mounted again by a new incarnation, as often as it takes.
+ */
+import type { ChildProcess } from 'node:child_process';
+import type { Duplex } from 'node:stream';
+import { ClusterError, type LunfsError } from '@lunfs/device';
+import type { FenceDeadline } from '@lunfs/o2cb';
+import { pause } from '../clock.js';
+import { LINK_FD } from '../cluster/cluster-side.js';
+import { type Frame, KIND } from '../cluster/frames.js';
+import type { Joining, OpenedVolume } from '../cluster/joining.js';
+import { Link, jsonOf } from '../cluster/link.js';
+import { type Member, MemberServer } from '../cluster/member-server.js';
+import { toWire } from '../control-protocol.js';
+import type { MountSpec, VolumeFacts } from '../host-volume.js';
+import { type StartedProcess, startVolumeProcess } from '../volume-process.js';
+import type { Supervisor } from './supervisor.js';
+
+/** What a volume asks of the node it is on. */
+export interface NodeOf {
+  readonly supervisor: Supervisor;
+  readonly runDirectory: string;
+  /** Milliseconds for which a volume process's main thread may stand still. */
+  readonly stillMs: number;
+  log(line: string): void;
+  /** Refuse a volume by name, or beat for it until it is steady and this node connected to all that live. */
+  beat(volume: OpenedVolume): Promise<Beating>;
+  /** The process died with its locks. */
+  died(volume: ManagedVolume, why: string): void;
+}
+
+/** A region in which this node beats for a volume. */
+export interface Region {
+  readonly deadline: FenceDeadline;
+  /** With a goodbye, unless the node or the region is lost. Resolves when nothing is written any more. */
+  stop(): Promise<void>;
+}
+
+export interface Beating {
+  readonly region: Region;
+  readonly joining: Joining;
+  readonly member: Member;
+}
+
+export interface VolumeSpec {
+  readonly device: string;
+  readonly mount: Omit<MountSpec, 'trace'>;
+  readonly logicalBlockSize?: number;
+}
+
+/** What lunfsd tells of a volume. */
+export interface ManagedFacts {
+  readonly device: string;
+  readonly directory: string;
+  readonly state: VolumeState;
+  readonly pid?: number;
+  readonly uuid?: string;
+  /** Incarnations before this one that ended uncleanly, and how the last one did. */
+  readonly fenced: number;
+  readonly lastEnd?: string;
+  /** Milliseconds until I/O stops if no beat succeeds; negative: it has. */
+  readonly deadlineMs?: number;
+}
+
+export type VolumeState =
+  /** A process starts: it opens the device, this node begins to beat, joins, mounts. */
+  | 'joining'
+  | 'mounted'
+  /** The last incarnation is over, the next one begins soon. */
+  | 'rejoining'
+  | 'ended';
+
+/** For what a process said before it ended to arrive. */
+const LAST_WORDS_MS = 5000;
+/** Between two attempts to come back. */
+const REJOIN_MS = 2000;
+
+interface Incarnation {
+  readonly token: string;
+  readonly child: ChildProcess;
+  readonly link: Link;
+  readonly exited: Promise<string>;
+  region?: Region;
+  opened?: OpenedVolume;
+  server?: MemberServer;
+  unwatch?: () => void;
+  left: boolean;
+}
+
+export class ManagedVolume {
+  state: VolumeState = 'joining';
+  #now: Incarnation | undefined;
+  #fenced = 0;
+  #lastEnd: string | undefined;
+  #unwanted = false;
+  #closed!: () => void;
+  /** Resolves when no process of an incarnation runs. */
+  gone: Promise<unknown> = Promise.resolve();
+  /** Resolves when the volume is no longer this node's. */
+  readonly ended = new Promise<void>((resolve) => {
+    this.#closed = resolve;
+  });
+
+  constructor(private readonly node: NodeOf, readonly spec: VolumeSpec) {}
+
+  get uuid(): string | undefined {
+    return this.#now?.opened?.uuid;
+  }
+
+  facts(now: number): ManagedFacts {
+    const { device, mount } = this.spec;
+    const grant = this.#now?.region?.deadline.grant();
+    return {
+      device, directory: mount.directory, state: this.state, pid: this.#now?.child.pid, uuid: this.uuid, fenced: this.#fenced, lastEnd: this.#lastEnd,
+      deadlineMs: grant && Math.round(grant.monotonic - now),
+    };
+  }
+
+  /** The first incarnation. Rejects with what kept it from mounting; then the volume has ended. */
+  async start(): Promise<VolumeFacts> {
+    try {
+      const { facts } = await this.#incarnation();
+      return facts;
+    } catch (error) {
+      this.#end();
+      throw error;
+    }
+  }
+
+  /** Kill the process at once: the node is fenced. It comes back by itself. */
+  kill(): void {
+    this.#now?.child.kill('SIGKILL');
+  }
+
+  /** End it: SIGTERM to the process, which leaves cleanly. No incarnation follows. */
+  async stop(): Promise<void> {
+    this.#unwanted = true;
+    this.#now?.child.kill('SIGTERM');
+    await this.ended;
+  }
+
+  async #incarnation(): Promise<StartedProcess> {
+    const { supervisor, runDirectory, stillMs } = this.node;
+    const { device, mount, logicalBlockSize } = this.spec;
+    this.state = 'joining';
+    const token = supervisor.newToken();
+    let mine: Incarnation | undefined;
+    let over: Promise<void> | undefined;
+    let mounted = false;
+    try {
+      const started = await startVolumeProcess({
+        device, mount, logicalBlockSize, cluster: { socket: supervisor.socket, token, stillMs },
+        supervised: {
+          runDirectory,
+          begun: (child) => {
+            const exited = new Promise<string>((resolve) => {
+              child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
+            });
+            mine = { token, child, exited, left: false, link: new Link(child.stdio[LINK_FD] as unknown as Duplex, (frame) => this.#received(mine!, frame)) };
+            this.#now = mine;
+            this.gone = over = exited.then((how) => this.#exited(mine!, how, mounted));
+          },
+        },
+      });
+      mounted = true;
+      this.state = 'mounted';
+      return started;
+    } catch (error) {
+      // Whatever is left of it must be gone before anybody tries again.
+      mine?.child.kill('SIGKILL');
+      await over;
+      throw error;
+    }
+  }
+
+  #received(mine: Incarnation, frame: Frame): void {
+    if (frame.kind === KIND.opened) void this.#opened(mine, jsonOf<OpenedVolume>(frame));
+    else if (frame.kind === KIND.left) mine.left = true;
+    else if (mine.server?.receive(frame) !== true) throw new ClusterError('LINK_FRAME', `a volume process sent a frame of kind ${frame.kind} that means nothing now`);
+  }
+
+  /** The device is the process's own: begin to beat. */
+  async #opened(mine: Incarnation, opened: OpenedVolume): Promise<void> {
+    mine.opened = opened;
+    try {
+      const { region, joining, member } = await this.node.beat(opened);
+      if (mine.child.exitCode !== null || mine.child.signalCode !== null) {
+        await region.stop();
+        return;
+      }
+      mine.region = region;
+      mine.unwatch = this.node.supervisor.watch(mine.token, mine.child.pid!, region.deadline, (why) => this.node.log(`${this.spec.device}: process ${mine.child.pid} was killed: ${why}`));
+      mine.server = new MemberServer(mine.link, member, opened.uuid);
+      mine.link.sendJson(KIND.beating, joining);
+    } catch (error) {
+      mine.link.sendJson(KIND.refused, toWire(error));
+    }
+  }
+
+  async #exited(mine: Incarnation, how: string, mounted: boolean): Promise<void> {
+    // What it said last may be told after its exit; a helper program of its may hold the link a moment longer.
+    await Promise.race([mine.link.closed, pause(LAST_WORDS_MS)]);
+    mine.server?.close();
+    mine.unwatch?.();
+    mine.link.close();
+    this.#now = undefined;
+    const clean = mine.left || mine.server === undefined;
+    if (!clean) {
+      this.#fenced++;
+      this.#lastEnd = how;
+      this.node.died(this, how);
+    }
+    await mine.region?.stop();
+    if (clean || this.#unwanted || !mounted) {
+      if (mounted) this.#end();
+      return;
+    }
+    this.state = 'rejoining';
+    void this.#rejoin();
+  }
+
+  async #rejoin(): Promise<void> {
+    while (!this.#unwanted) {
+      await pause(REJOIN_MS);
+      try {
+        await this.#incarnation();
+        this.node.log(`${this.spec.device}: mounted again on ${this.spec.mount.directory}`);
+        return;
+      } catch (error) {
+        this.state = 'rejoining';
+        this.node.log(`${this.spec.device}: cannot come back yet: ${(error as LunfsError).message}`);
+      }
+    }
+    this.#end();
+  }
+
+  #end(): void {
+    this.state = 'ended';
+    this.#closed();
+  }
+}
+
