@@ -27,6 +27,7 @@ export const commands: readonly CommandEntry[] = [
   { name: 'check', load: async () => (await import('./check.js')).check },
   { name: 'recover-super', load: async () => (await import('./recover-super.js')).recoverSuper },
   { name: 'dump', load: async () => (await import('./dump.js')).dump },
+  { name: 'o2cb', load: async () => (await import('./o2cb/index.js')).o2cb },
   { name: 'quota', load: async () => (await import('./quota/index.js')).quota },
   { name: 'disk', load: async () => (await import('./disk/index.js')).disk },
   { name: 'export', load: async () => (await import('./disk/export.js')).exportDisk },

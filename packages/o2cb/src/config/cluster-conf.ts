@@ -193,7 +193,7 @@ interface ClusterStanzas {
 }
 
 function stanzasOf({ stanzas }: Document, name: string): ClusterStanzas {
-  const of = (kind: string) => stanzas.filter((one) => one.name === kind && one.get('cluster') === name);
+  const of = (kind: string) => stanzas.filter((one) => one.name === kind && one.raw('cluster') === name);
   return { cluster: stanzas.find((one) => one.name === 'cluster' && one.get('name') === name)!, nodes: of('node'), regions: of('heartbeat') };
 }
 
@@ -285,6 +285,6 @@ function required(file: string, stanza: Stanza, attribute: string): string {
 /** A number as strtoul(…, 10) takes it, nothing behind it. */
 function integer(file: string, stanza: Stanza, attribute: string): number {
   const text = required(file, stanza, attribute);
-  if (!/^\+?\d{1,9}$/.test(text)) throw badConf(file, stanza.lineOf(attribute), `${attribute} is "${text}", which is no number (blanks at its end count)`);
+  if (!/^\+?\d{1,9}$/.test(text)) throw badConf(file, stanza.lineOf(attribute), `${attribute} is "${text}", which is no number`);
   return Number(text);
 }

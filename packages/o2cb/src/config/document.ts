@@ -3,7 +3,7 @@
  * changed is written back byte for byte, comments, order and unknown keys included.
  *
  * Facts that surprise: an empty or blank line ends a stanza, a comment doesn't; a comment begins in column 1; the rest of an
- * attribute's line is its value, blanks at its end and `#` included; a backslash before the newline continues it on the next line;
+ * attribute's line is its value, `#` included, blanks at its end not (but they count where a node names its cluster); a backslash before the newline continues it on the next line;
  * of an attribute given twice the last counts. The tools refuse a file with any malformed line, so do we, by its number.
  */
 import { UsageError } from '@lunfs/device';
@@ -21,7 +21,13 @@ export class Stanza {
 
   constructor(readonly name: string, readonly line: number) {}
 
+  /** Without the blanks at its end. */
   get(attribute: string): string | undefined {
+    return this.raw(attribute)?.trimEnd();
+  }
+
+  /** As it stands there: what the tools compare. */
+  raw(attribute: string): string | undefined {
     return this.attributes.findLast(({ name }) => name === attribute)?.value;
   }
 

@@ -76,7 +76,7 @@ describe('reading', () => {
     expect(second((text) => text.replace('=two', '=one'))).toContain('line 17: node name "one" is there twice');
     expect(second((text) => text.replace('two', 'x'.repeat(65)))).toContain('line 19: "xxx');
     expect(second((text) => text.replace('=7', '=255'))).toContain('line 18: node "two" has the number 255; it can be 0 to 254');
-    expect(second((text) => text.replace('=7', '=7 '))).toContain('line 18: number is "7 ", which is no number');
+    expect(second((text) => text.replace('=7', '=7 x'))).toContain('line 18: number is "7 x", which is no number');
     expect(second((text) => text.replace('192', '392'))).toContain('line 20: node "two" has the address "392.168.7.11"');
     expect(second((text) => text.replace('7777', '65535'))).toContain('line 21: node "two" has the port 65535');
     expect(second((text) => text.replace(' \tnumber=7\n', '').replace('number=7\n', ''))).toContain('line 17: the stanza "node:" has no number');
