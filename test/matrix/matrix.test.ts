@@ -1,37 +1,37 @@
 /**
  * The differential matrix: volumes of every geometry and set of features go back and forth between the engine and Linux's
- * OCFS2. We fill; Linux reads every byte and changes; we read what Linux left, change it; Linux reads again. At each
- * hand-over fsck.ocfs2 and our verifier find nothing and debugfs.ocfs2 agrees on every inode.
+ * OCFS2. We fill; Linux reads every byte, attribute and count, and changes what it finds and adds its own; we read what
+ * Linux left, and change it; Linux reads again. At each hand-over fsck.ocfs2 and our verifier find nothing and
+ * debugfs.ocfs2 agrees on every inode.
  */
-import fs from 'node:fs';
 import path from 'node:path';
 import { type FileDevice, openDevice } from '@lunfs/device';
 import { Volume, checkVolume } from '@lunfs/ocfs2';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { COVERING, type Cell, FEATURES, cellNamed } from '../../scripts/lib/matrix-cells.mjs';
 import { compareWithDebugfs } from '../kernel/debugfs-stat.js';
 import { EngineTree, type Tree, expectSameTree } from '../support/engine-tree.js';
-import { KernelNode } from '../support/machines.js';
-import { nodeTree } from '../support/node-tree.js';
 import { mkfs, mustBeClean } from '../support/ocfs2-tools.js';
 import { Cleanup, seed, tempDir } from '../support/temp.js';
-import { type Cell, FEATURES, selectedCells } from './cells.js';
-import { BIG, Population, SMALL } from './populations.js';
+import { LinuxNode } from './linux.js';
+import { change, populate } from './population.js';
+import { type State, stateOf } from './state.js';
 
 /** Disks of one node. */
-const MOST_DISKS = 12;
+const MOST_DISKS = 20;
 /** fsck.ocfs2 1.8.7 has words for them, but they are right: reserved beyond the size; inline directories have no index. */
 const LEGAL = ['INODE_SPARSE_SIZE', 'DX_TREE_MISSING'];
 /** The empty record that Linux leaves at the front of a leaf is zeros, which fsck.ocfs2 1.8.7 takes for a block number. */
 const LINUX_LEGAL = [...LEGAL, 'EXTENT_BLKNO_RANGE'];
 
+/** The cells the runner names, else the covering set. */
+const cells = process.env.LUNFS_MATRIX_CELLS?.split(',').map(cellNamed) ?? COVERING;
+const SEED = seed('matrix');
+const PATIENCE = (cells.some(({ scale }) => scale === 'big') ? 60 : 10) * 60_000;
+
 const cleanup = new Cleanup();
 afterAll(() => cleanup.run());
 const directory = tempDir(cleanup, 'matrix');
-const { cells, big } = selectedCells(process.env);
-const scale = big ? BIG : SMALL;
-const SEED = seed('matrix');
-const PATIENCE = (big ? 60 : 5) * 60_000;
-
 const image = ({ name }: Cell) => path.join(directory, `${name}.img`);
 
 async function withDevice<T>(cell: Cell, write: boolean, work: (device: FileDevice) => Promise<T>): Promise<T> {
@@ -52,65 +52,108 @@ function withVolume<T>(cell: Cell, readOnly: boolean, work: (tree: EngineTree) =
   });
 }
 
-async function handOver(cell: Cell, legal: readonly string[]): Promise<void> {
+async function handOver(cell: Cell, legal: readonly string[], step: (what: string) => void): Promise<void> {
+  step('fsck.ocfs2');
   await mustBeClean(image(cell), legal);
   await withDevice(cell, false, async (opened) => {
+    step('verifier');
     const { findings } = await checkVolume(opened);
     expect(findings.filter(({ code }) => !LEGAL.includes(code))).toEqual([]);
-    if (!big) await compareWithDebugfs(cleanup, opened, image(cell));
+    step('debugfs.ocfs2');
+    await compareWithDebugfs(cleanup, opened, image(cell));
   });
+}
+
+function expectSame(found: State, expected: State, what: string): void {
+  // Of long lines only where they begin to differ.
+  const brief: [Tree, Tree] = [new Map<string, string>(), new Map<string, string>()];
+  for (const path of new Set([...found.entries.keys(), ...expected.entries.keys()])) {
+    const lines = [found.entries.get(path), expected.entries.get(path)];
+    if (lines[0] === lines[1]) continue;
+    const [a = '', b = ''] = lines;
+    const at = Array.from(a).findIndex((c, i) => b[i] !== c);
+    for (const [i, line] of lines.entries()) if (line !== undefined) brief[i].set(path, line.length < 400 ? line : `${line.slice(0, 140)} … ${line.slice(Math.max(140, at - 100), at + 200)}`);
+  }
+  expectSameTree(...brief, what);
+  expect(found.quota, `${what}: quota`).toEqual(expected.quota);
+  expect(found.data, `${what}: all data`).toBe(expected.data);
+}
+
+/** Says how long each step of a large cell takes. */
+function stepsOf({ name, scale }: Cell): (what: string) => void {
+  let last = performance.now(), doing = 'start';
+  return (what) => {
+    const now = performance.now();
+    if (scale !== 'small' && now - last > 1000) console.log(`${name}: ${doing} took ${((now - last) / 1000).toFixed(1)} s`);
+    [last, doing] = [now, what];
+  };
 }
 
 const batches = Array.from({ length: Math.ceil(cells.length / MOST_DISKS) }, (_, i) => cells.slice(i * MOST_DISKS, (i + 1) * MOST_DISKS));
 
 describe.each(batches.map((batch) => ({ batch, names: batch.map(({ name }) => name).join(', ') })))('$names', ({ batch }) => {
-  const told = new Map<string, Tree>();
-  let node: KernelNode;
-  const device = (cell: Cell) => `/dev/vd${String.fromCharCode(97 + batch.indexOf(cell))}`;
-  const mountPoint = ({ name }: Cell) => `/mnt/${name}`;
+  const told = new Map<string, State>();
+  const failed = new Set<string>();
+  const node = new Cleanup();
+  let linux: LinuxNode;
+  const quotaTypes = new Map<string, string>();
 
-  test.each(batch)('$name is filled by us', { timeout: PATIENCE }, async (cell) => {
-    await mkfs(image(cell), { size: cell.size, blockSize: cell.blockSize, clusterSize: cell.clusterSize, slots: 2, journalSize: cell.clusterSize >= 512 << 10 ? 17 << 20 : 4 << 20, ...FEATURES[cell.features] });
+  /** A stage of every cell; one that failed goes no further. */
+  const stage = (what: string, work: (cell: Cell, disk: number, step: (what: string) => void) => Promise<void>) => {
+    test.for(batch)(`$name ${what}`, { timeout: PATIENCE }, async (cell, { skip }) => {
+      skip(failed.has(cell.name), 'an earlier stage failed');
+      failed.add(cell.name);
+      const step = stepsOf(cell);
+      await work(cell, batch.indexOf(cell), step);
+      step('');
+      failed.delete(cell.name);
+    });
+  };
+
+  stage('is filled by us', async (cell, _, step) => {
+    step('mkfs');
+    const { blockSize, clusterSize, size } = cell;
+    await mkfs(image(cell), { size, blockSize, clusterSize, slots: 2, journalSize: clusterSize >= 512 << 10 ? 17 << 20 : cell.scale === 'small' ? 4 << 20 : 64 << 20, ...FEATURES[cell.features] });
     told.set(cell.name, await withVolume(cell, false, async (tree) => {
-      await new Population(tree, scale, SEED).fill();
-      return tree.manifest();
+      quotaTypes.set(cell.name, (tree.volume.quota?.types ?? []).map((type) => (type === 'user' ? '0' : '1')).join(','));
+      await populate(tree, cell, SEED, step);
+      step('reading');
+      return stateOf(tree);
     }));
-    await handOver(cell, LEGAL);
+    await handOver(cell, LEGAL, step);
   });
 
-  test('are read and changed by a Linux node', { timeout: batch.length * PATIENCE }, async () => {
-    node = await KernelNode.start(cleanup, { disks: batch.map(image), memoryMiB: 768, cpus: 2 });
-    const script = fs.readFileSync(path.join(import.meta.dirname, 'changes.sh'), 'utf8');
-    for (const cell of batch) {
-      await node.mount(device(cell), mountPoint(cell));
-      expectSameTree(await nodeTree(node, mountPoint(cell)), told.get(cell.name)!, `${cell.name} as Linux reads it`);
-      const { sparse, unwritten } = await withDevice(cell, false, async (opened) => (await Volume.mount(opened, { readOnly: true })).geo);
-      await node.must(`bash -s -- ${mountPoint(cell)} ${cell.clusterSize} ${sparse} ${unwritten}`, { input: script, timeoutMs: PATIENCE });
-      // Times of direct writes, for one, are in the node's memory only: what counts is what a new mount shows.
-      await node.umount(mountPoint(cell));
-      await node.mount(device(cell), mountPoint(cell), 'ro');
-      told.set(cell.name, await nodeTree(node, mountPoint(cell)));
-      await node.umount(mountPoint(cell));
-    }
-  });
+  describe('Linux', () => {
+    beforeAll(async () => {
+      linux = await LinuxNode.start(node, batch.map(image), PATIENCE);
+    }, PATIENCE);
+    afterAll(() => node.run());
 
-  test.each(batch)('$name reads as Linux left it, and is changed by us', { timeout: PATIENCE }, async (cell) => {
-    await handOver(cell, LINUX_LEGAL);
-    await withVolume(cell, true, async (tree) => expectSameTree(await tree.manifest(), told.get(cell.name)!, cell.name));
-    told.set(cell.name, await withVolume(cell, false, async (tree) => {
-      await new Population(tree, scale, SEED + 1).change();
-      return tree.manifest();
-    }));
-    await handOver(cell, LINUX_LEGAL);
-  });
+    stage('is read and changed by Linux', async (cell, disk, step) => {
+      step('Linux');
+      const { geo } = await withVolume(cell, true, (tree) => Promise.resolve(tree.volume));
+      const { read, changed } = await linux.readAndChange(disk, geo, quotaTypes.get(cell.name)!);
+      expectSame(read, told.get(cell.name)!, `${cell.name} as Linux reads it`);
+      told.set(cell.name, changed);
+    });
 
-  test('are read by the Linux node again', { timeout: batch.length * PATIENCE }, async () => {
-    for (const cell of batch) {
-      await node.must(`blockdev --flushbufs ${device(cell)}`);
-      await node.mount(device(cell), mountPoint(cell), 'ro');
-      expectSameTree(await nodeTree(node, mountPoint(cell)), told.get(cell.name)!, `${cell.name} as Linux reads it`);
-      await node.umount(mountPoint(cell));
-    }
-    await node.shutdown();
+    stage('reads as Linux left it, and is changed by us', async (cell, _, step) => {
+      await handOver(cell, LINUX_LEGAL, step);
+      step('reading');
+      await withVolume(cell, true, async (tree) => expectSame(await stateOf(tree), told.get(cell.name)!, `${cell.name} as we read it`));
+      step('changing');
+      told.set(cell.name, await withVolume(cell, false, async (tree) => {
+        await change(tree, cell, SEED + 1);
+        return stateOf(tree);
+      }));
+      await handOver(cell, LINUX_LEGAL, step);
+    });
+
+    stage('is read by Linux again', async (cell, disk, step) => {
+      step('Linux');
+      expectSame(await linux.read(disk, quotaTypes.get(cell.name)!), told.get(cell.name)!, `${cell.name} as Linux reads it again`);
+    });
+
+    test('leaves the kernel without complaint', { timeout: PATIENCE }, () => linux.shutdown());
   });
 });

@@ -147,20 +147,33 @@ export class EngineTree {
   /** Everything in the volume, or below `top`. Contents are read through the engine. */
   async manifest(top = ''): Promise<Tree> {
     const out: Tree = new Map();
-    await this.#collect(await this.resolve(top), top === '' ? '.' : top, out);
+    for (const { path, attributes } of await this.list(top)) out.set(path, await this.line(attributes, true));
     return out;
   }
 
-  async #collect(ino: number, path: string, out: Tree): Promise<void> {
-    const a = await this.volume.names.attributes(ino);
+  /** Every path of the volume, or below `top`, each directory before what is in it. */
+  async list(top = ''): Promise<{ path: string; attributes: Attributes }[]> {
+    const out: { path: string; attributes: Attributes }[] = [];
+    const seen = new Set<string>();
+    const collect = async (ino: number, path: string): Promise<void> => {
+      const attributes = await this.volume.names.attributes(ino);
+      if (seen.has(path)) throw new Error(`${path} is listed twice`);
+      seen.add(path);
+      out.push({ path, attributes });
+      if ((attributes.mode & S_IFMT) !== MODE.DIR) return;
+      for (const { name, blkno } of await this.#entries(ino)) await collect(blkno, path === '.' ? name : `${path}/${name}`);
+    };
+    await collect(await this.resolve(top), top === '' ? '.' : top);
+    return out;
+  }
+
+  /** What a manifest says of an inode; of files, the content only if asked. */
+  async line(a: Attributes, content = false): Promise<string> {
     const type = a.mode & S_IFMT;
-    if (out.has(path)) throw new Error(`${path} is listed twice`);
-    out.set(path, manifestLine({
+    return manifestLine({
       type: LETTERS[type], mode: a.mode & 0o7777, uid: a.uid, gid: a.gid, links: a.links, size: a.size, blocks: a.blocks, inode: a.blkno,
-      mtime: time(a.mtime), ctime: time(a.ctime), content: await this.#told(a),
-    }));
-    if (type !== MODE.DIR) return;
-    for (const { name, blkno } of await this.#entries(ino)) await this.#collect(blkno, path === '.' ? name : `${path}/${name}`, out);
+      mtime: time(a.mtime), ctime: time(a.ctime), content: type === MODE.REG && !content ? '' : await this.#told(a),
+    });
   }
 
   async #told(a: Attributes): Promise<string> {

@@ -99,6 +99,21 @@ export class KernelNode {
     return this.machine.must(command, options);
   }
 
+  /** Runs a bash command line that must succeed; resolves to its stdout as bytes, which may be many: they come over the transfer disk. */
+  async fetch(command: string, { timeoutMs = 300_000 }: { timeoutMs?: number } = {}): Promise<Buffer> {
+    const out = '/tmp/fetched';
+    const send = `dd if=${out} of=${this.#transferDevice} bs=1M conv=notrunc,fsync status=none && stat -c %s ${out} && rm ${out}`;
+    const length = Number(await this.must(`( ${command}\n) > ${out}\nstatus=$?; [ $status = 0 ] || exit $status\n${send}`, { timeoutMs }));
+    const bytes = Buffer.alloc(length);
+    const file = fs.openSync(this.#transfer, 'r');
+    try {
+      if (fs.readSync(file, bytes, 0, length, 0) !== length) throw new Error(`the transfer disk holds less than the ${length} bytes written`);
+    } finally {
+      fs.closeSync(file);
+    }
+    return bytes;
+  }
+
   /** Mounts an OCFS2 volume. A cluster volume takes about 10 s: the heartbeat has to settle. */
   async mount(device: string, directory: string, mountOptions = 'defaults'): Promise<void> {
     await this.must(`mkdir -p ${quote(directory)} && mount -t ocfs2 -o ${quote(mountOptions)} ${device} ${quote(directory)} || { status=$?; dmesg | tail -5 >&2; exit $status; }`);

@@ -46,14 +46,14 @@ function parse(answer: string): Tree {
     if (content === undefined) throw new Error(`it was not said what is in ${path}`);
     tree.set(path === '' ? '.' : path, manifestLine({
       type, mode: Number.parseInt(mode, 8), uid: Number(uid), gid: Number(gid), links: Number(links), size: Number(size), blocks: Number(blocks),
-      mtime: nanoseconds(mtime), ctime: nanoseconds(ctime), inode: Number(inode), content,
+      mtime: findTime(mtime), ctime: findTime(ctime), inode: Number(inode), content,
     }));
   }
   return tree;
 }
 
-/** find prints ten digits after the point. */
-function nanoseconds(time: string): string {
+/** A time that find printed, with ten digits after the point, in a manifest's form. */
+export function findTime(time: string): string {
   const [sec, fraction = ''] = time.split('.');
   return `${sec}.${fraction.padEnd(9, '0').slice(0, 9)}`;
 }
