@@ -53,7 +53,7 @@ export const SCALES = {
  */
 
 /** Clusters that the volumes of a scale have at least; images are sparse. */
-const CLUSTERS = { small: 900, medium: 60_000, big: 700_000 };
+const CLUSTERS = { small: 1100, medium: 60_000, big: 700_000 };
 const LEAST_BYTES = { small: 100 << 20, medium: 600 << 20, big: 5 * 2 ** 30 };
 
 /**

@@ -2,7 +2,7 @@
 #
 # Answer, of words ended by NUL: the number of entries; of each the path, what find said of it, where its data is (pieces as
 # OFFSET+LENGTH, and a sum of its words, which is only to say which file differs), its attributes (NAME=HEX, sorted); then
-# the number of quota rows and the rows; then the SHA-256 of all data, inodes in order, each piece after a line that says
+# the number of quota rows and the rows; then the MD5 of all data, inodes in order, each piece after a line that says
 # whose and where it is. Holes and unwritten extents are not read: that Linux knows where they are is in the pieces.
 BEGIN { $^H |= 0x602 } # use strict
 my ($device, $types, $ids) = @ARGV;
@@ -12,7 +12,7 @@ my (@entries, %inodes);
 { local $/; my @words = split /\0/, <STDIN>, -1; pop @words; push @entries, [splice @words, 0, 2] while @words; }
 $inodes{(split /\|/, $$_[1])[9]} //= $_ for @entries;
 my $sum = "/tmp/sum.$$";
-open my $stream, '|-', "sha256sum > $sum" or die "sha256sum: $!\n";
+open my $stream, '|-', "md5sum > $sum" or die "md5sum: $!\n";
 binmode $stream;
 my (%data, %attributes);
 for my $inode (sort { $a <=> $b } keys %inodes) {
@@ -22,7 +22,7 @@ for my $inode (sort { $a <=> $b } keys %inodes) {
   $data{$inode} = $type eq 'f' && $size > 0 ? data($path, $inode) : '';
   $attributes{$inode} = attributes($path);
 }
-close $stream or die "sha256sum: $!\n";
+close $stream or die "md5sum: $!\n";
 
 sub data {
   my ($path, $inode) = @_;
@@ -38,7 +38,7 @@ sub data {
       my $n = sysread $file, my $bytes, $end - $at < $CHUNK ? $end - $at : $CHUNK;
       die "$path at $at: " . (defined $n ? 'its end' : $!) . "\n" unless $n;
       print $stream $bytes;
-      $sum += unpack '%64V*', $bytes . "\0\0\0";
+      $sum += unpack '%64V*', $n % 4 ? "$bytes\0\0\0" : $bytes;
       $at += $n;
     }
   }
@@ -70,7 +70,7 @@ for my $type (split /,/, $types) {
 }
 
 open my $told, '<', $sum or die "$sum: $!\n";
-my ($sha) = <$told> =~ /^([0-9a-f]{64})/;
+my ($md5) = <$told> =~ /^([0-9a-f]{32})/;
 unlink $sum;
 print scalar(@entries), "\0";
 for (@entries) {
@@ -78,4 +78,4 @@ for (@entries) {
   my $inode = (split /\|/, $line)[9];
   print "$path\0$line\0$data{$inode}\0$attributes{$inode}\0";
 }
-print scalar(@rows), "\0", (map { "$_\0" } @rows), "$sha\0";
+print scalar(@rows), "\0", (map { "$_\0" } @rows), "$md5\0";

@@ -26,7 +26,7 @@ export class Site {
 
   /** Clusters one file may be written in at this scale. */
   get writable(): number {
-    return Math.max(4, Math.floor(this.scale.bytes / this.cluster));
+    return Math.max(3, Math.floor(this.scale.bytes / this.cluster));
   }
 
   /** Numbers 0..n-1 in random order. */
