@@ -136,9 +136,8 @@ export class ClientLock implements LockClient {
   *#create(request: Request): Task {
     const { core, options } = this;
     yield* core.untilRecovered();
-    const res = yield* getResource(core, this.name, options.isNew);
-    const lock = (this.#lock = new Lock(res, this.cookie, core.local, request.level));
-    lock.client = this;
+    let res = yield* getResource(core, this.name, options.isNew);
+    let lock = this.#newLock(res, request.level);
     const value = options.valueBlock === true && request.level >= PR;
     const flags = (options.trylock ? FLAG.NOQUEUE : 0) | (value ? FLAG.VALBLK | FLAG.GET_LVB : 0);
     for (;;) {
@@ -154,6 +153,14 @@ export class ClientLock implements LockClient {
         this.#finish(request, 'again');
         break;
       }
+      if (status === STATUS.IVLOCKID && res.inflight === 1 && !res.hasLocks) {
+        // Whom we took for the owner knows nothing of it: find out anew who is.
+        core.unhash(res);
+        core.dropInflight(res);
+        res = yield* getResource(core, this.name);
+        lock = this.#newLock(res, request.level);
+        continue;
+      }
       if (!retried.has(status)) {
         this.#fault(status, 'creation');
         break;
@@ -163,6 +170,12 @@ export class ClientLock implements LockClient {
     }
     core.dropInflight(res);
     core.markDirty(res);
+  }
+
+  #newLock(res: Resource, level: Level): Lock {
+    const lock = (this.#lock = new Lock(res, this.cookie, this.core.local, level));
+    lock.client = this;
+    return lock;
   }
 
   *#convert(lock: Lock, request: Request, flags: number): Task {

@@ -161,7 +161,8 @@ function isDummy(lock: PackedLock): boolean {
 export function handleMigLockres(core: Core, from: number, message: MigratedResource): number {
   const recovery = (message.flags & MRES.RECOVERY) !== 0;
   const migration = !recovery && (message.flags & MRES.MIGRATION) !== 0;
-  if (core.state !== 'joined' || (!recovery && !migration)) return EINVAL;
+  // Who leaves takes nothing over, unless it recovers a dead node: then nobody else has it. (The kernel refuses here, and it is lost.)
+  if (!(recovery ? core.serving : migration && core.state === 'joined')) return EINVAL;
   if (migration && message.master !== from) return EINVAL;
   // While it is recovered by another, or by nobody, nothing is taken.
   if (recovery && (core.reco.master !== core.local || !core.reco.nodes.has(from))) return EINVAL;

@@ -5,6 +5,7 @@
 import { NodeMap } from '../../../src/node-map.js';
 import { type Membership, type MembershipListener, type MessageHandler, type Messenger, ORDER_NET, type RequestResult, type Scheduler } from '../../../src/ports.js';
 import { type Codec, Dlm, type DlmDomain, type DlmEvent, MESSAGES } from '../../../src/dlm/index.js';
+import { panicOnRequest, panicOnStatus } from './panic.js';
 
 /** mulberry32. */
 export class Dice {
@@ -184,6 +185,7 @@ export class BenchNode {
           if (peer === undefined) return;
           const finish = (result: RequestResult) => {
             this.bench.trace?.(`${this.number}->${to} ${describe(type, copy)} => ${'status' in result ? result.status : result.error}`);
+            if ('status' in result) this.bench.panics(panicOnStatus(type, result.status), this, peer, type, copy);
             this.bench.deliver(peer, this.number, () => {
               if (!this.alive || !this.outstanding.delete(request)) return;
               done(result);
@@ -193,6 +195,7 @@ export class BenchNode {
           if (!peer.alive) return;
           const handler = peer.handlers.get(`${key} ${type}`);
           if (handler === undefined) return finish({ error: 'no-handler' });
+          this.bench.panics(panicOnRequest(type, copy, this.number, peer), this, peer, type, copy);
           handler(this.number, copy, (status) => finish(status === 'no-handler' ? { error: status } : { status }));
           this.bench.atMessage?.(type, this, peer, 'handled');
         });
@@ -227,6 +230,13 @@ export class Bench {
   constructor(readonly options: BenchOptions) {
     this.dice = new Dice(options.seed);
     this.configured = Array.from({ length: options.nodes }, (_, node) => ({ node, port: 7777, address: 0x0a000000 + node }));
+  }
+
+  /** Why a kernel in the place of one of these nodes would have panicked. */
+  readonly panicked: string[] = [];
+
+  panics(why: string | undefined, from: BenchNode, to: BenchNode, type: number, payload: Uint8Array): void {
+    if (why !== undefined) this.panicked.push(`${this.time.now().toFixed(3)} ${from.name} to ${to.name}: ${describe(type, payload)}: ${why}`);
   }
 
   running(node: number): BenchNode | undefined {

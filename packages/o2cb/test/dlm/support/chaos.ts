@@ -107,6 +107,6 @@ export class Run {
     }
     const pending = [...this.hosts.values()].flatMap((host) => [...host.users.values()].filter((user) => user.busy !== 'no').map((user) => `${host.node.name} ${user.name}: ${user.busy} to ${user.wanted}`));
     const states = bench.all().map((node) => `${node.name} ${node.domain.core.state}`);
-    return [...pending, ...(this.settled() ? [] : states), ...contradictions(bench)];
+    return [...bench.panicked, ...pending, ...(this.settled() ? [] : states), ...contradictions(bench)];
   }
 }
