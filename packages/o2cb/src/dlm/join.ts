@@ -119,9 +119,11 @@ function* assertJoined(core: Core, node: number): Task {
 export function* leave(core: Core): Task {
   core.state = 'shutdown';
   if (core.dlmMinor >= 2) for (const node of core.others()) yield* core.request(node, TYPE.BEGIN_EXIT_DOMAIN, { node: core.local });
+  // A recovery that has begun is gone through: its master counts on what this node sends.
+  const idle = () => !core.reco.active && core.recovery.lowest === undefined;
   for (;;) {
-    if ((yield* migrateAll(core)) === 0 && !core.reco.active) break;
-    yield* core.loop.until(core.membership, () => core.resources.size === 0 && !core.reco.active, TIME.leavePoll);
+    if ((yield* migrateAll(core)) === 0 && idle()) break;
+    yield* core.loop.until(core.membership, () => core.resources.size === 0 && idle(), TIME.leavePoll);
   }
   core.migrateDone = true;
   yield* core.loop.until(core.membership, () => core.joiningNode === NO_NODE);

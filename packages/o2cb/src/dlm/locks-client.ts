@@ -13,7 +13,7 @@ import { getResource, printable } from './mastery.js';
 import type { Message } from './messages.js';
 import { cancelOnMaster, convertOnMaster, createOnMaster, revertRequest, unlockOnMaster } from './locks-master.js';
 import { BUSY, Lock, type LockClient, RES, type Resource } from './resource.js';
-import { AST, BAST, EX, FLAG, IV, type Level, NL, PR, STATUS, TIME, TYPE } from './status.js';
+import { AST, BAST, EMPTY_LVB, EX, FLAG, IV, type Level, NL, PR, STATUS, TIME, TYPE } from './status.js';
 
 export type LockResult = 'granted' | 'again' | 'cancelled';
 
@@ -263,6 +263,8 @@ function* convertAtOwner(core: Core, res: Resource, lock: Lock, flags: number, r
   // While the death is not noticed here, the lock stays where recovery finds it.
   if (isHostDown(result)) yield* core.loop.until(core.membership, () => !core.domain.has(owner), TIME.nodeDeath);
   if (!request.done) {
+    // Nobody knows whether it gave way, nor who has held EX since.
+    if (isHostDown(result) && request.level < lock.mode) lock.lvb = EMPTY_LVB;
     if (status === STATUS.NORMAL && lock.pending === undefined) status = STATUS.RECOVERING;
     else if (status !== STATUS.NORMAL && lock.queue === 'converting') revertRequest(res, lock);
   }

@@ -124,6 +124,8 @@ function toRecovery(core: Core, res: Resource): void {
   for (const lock of [...res.locks()]) {
     const { pending } = lock;
     lock.pending = undefined;
+    // The owner may have done what was asked, and held EX itself before it died: what we know, or were about to put, may be outdated.
+    if (lock.queue === 'converting' && lock.convertMode < lock.mode) lock.lvb = EMPTY_LVB;
     if (pending === 'unlock') res.move(lock, undefined);
     else if (pending === 'convert' && lock.queue === 'converting') revertRequest(res, lock);
     else if (pending === 'lock' || (pending === 'cancel' && lock.queue !== 'granted')) revertRequest(res, lock);
@@ -333,9 +335,10 @@ function* findOwner(core: Core, res: Resource): Task {
 
 // A member's part.
 
+/** Also while this node joins: some take it for a member already, and count on it. */
 export function handleBeginReco(core: Core, from: number, { dead }: Message<typeof TYPE.BEGIN_RECO>): number {
   const { reco } = core;
-  if (!core.serving || dead === core.local) return 0;
+  if (dead === core.local) return 0;
   if (reco.finalizing) return EAGAIN;
   core.options.evicted(dead);
   reconcile(core, dead);
@@ -407,7 +410,6 @@ export function handleDataDone(core: Core, from: number, { dead }: Message<typeo
 export function handleFinalize(core: Core, from: number, { dead, flags }: Message<typeof TYPE.FINALIZE_RECO>): number {
   const { reco } = core;
   const last = (flags & FINALIZE_STAGE2) !== 0;
-  if (!core.serving) return 0;
   if (reco.master !== from || reco.dead !== dead || reco.finalizing !== last) {
     core.log({ what: 'protocol', node: from, message: `finalizes the recovery of node ${dead} out of turn` });
     return EINVAL;
