@@ -4,136 +4,23 @@
  * all places of its kind on the volume; bytes that no table declares are the class `reserved`.
  */
 import {
-  type Block, ChainList, DIR_TRAILER_SIZE, DYN, Dinode, DirTrailer, DX_INLINE, DX_LEAF_LIST, DX_ROOT_LIST, DxEntryList, DxLeaf, DxRoot, EB_LIST, ExtendedSlot, ExtentBlock,
-  ExtentList, FL, GROUP_BITMAP, GroupDesc, ID2, INLINE_DATA_START, InlineData, JBD2_BLOCK, Jbd2Commit, Jbd2Header, Jbd2Super, JournalId1, BitmapId1, LOCAL_ALLOC_BITMAP, LocalAlloc, MODE,
-  type RawReader, S_IFMT, SuperBlock, TRUNCATE_RECS, TruncateLog, readSystemFiles, type ExtentRecord, type SystemFiles,
+  type Block, ChainList, DIR_TRAILER_SIZE, DISCONTIG_BITMAP_SIZE, DYN, Dinode, DirTrailer, DX_INLINE, DX_LEAF_LIST, DX_ROOT_LIST, DxEntryList, DxLeaf, DxRoot,
+  ExtentList, FL, GROUP_BITMAP, GROUP_LIST, GroupDesc, ID2, INLINE_DATA_START, InlineData, JBD2_BLOCK, Jbd2Commit, Jbd2Header, Jbd2Super, JournalId1, BitmapId1, LOCAL_ALLOC_BITMAP, LocalAlloc, MODE,
+  type RawReader, S_IFMT, SuperBlock, TRUNCATE_RECS, TruncateLog, backupBlocks, hasBackups, readSystemFiles, type ExtentRecord, type SystemFiles,
 } from '@lunfs/ocfs2';
-
-export interface Place {
-  /** `kind of block: structure.field`. */
-  readonly cls: string;
-  readonly blkno: number;
-  /** Byte in the block, and bytes. */
-  readonly off: number;
-  readonly size: number;
-  /** Byte of the block's check, -1: it has none. */
-  readonly checkAt: number;
-  readonly bigEndian: boolean;
-  /** Byte of the next field of the same structure: where the neighbour's value comes from. */
-  readonly neighbour: number;
-  /** Inode the block belongs to, its own number for inodes. */
-  readonly owner: number;
-}
+import { Cataloguer, type Place, type Scope, type Structure, type Unit, extentBlocks, spread } from './cataloguer.js';
+import { attributes, heartbeat, quotaFiles, refcounts, slotMap } from './catalogue-features.js';
 
 export interface Catalogue {
   readonly byClass: ReadonlyMap<string, readonly Place[]>;
   readonly classes: readonly string[];
   /** All blocks of structure. */
-  readonly blocks: ReadonlyMap<number, { readonly checkAt: number; readonly kind: string }>;
+  readonly blocks: ReadonlyMap<number, Unit>;
   /** Byte ranges on the device of the inodes below `keep`: their dinodes, trees and data. */
   readonly kept: readonly { readonly from: number; readonly to: number; readonly what: string }[];
   readonly sys: SystemFiles;
   /** Where the inodes below the root hang: by inode, directory and name. */
   readonly names: ReadonlyMap<number, { readonly dir: number; readonly name: Uint8Array }>;
-}
-
-interface Structure {
-  readonly structName: string;
-  readonly fields: Readonly<Record<string, { readonly off: number; readonly size: number }>>;
-}
-
-interface Scope {
-  readonly kind: string;
-  readonly blkno: number;
-  readonly checkAt: number;
-  readonly owner: number;
-}
-
-/** Longest run of equal things (records, entries) of one block that are listed one by one; of more, the first, the last and some between. */
-const MOST = 6;
-
-class Cataloguer {
-  readonly byClass = new Map<string, Place[]>();
-  readonly blocks = new Map<number, { checkAt: number; kind: string }>();
-  readonly kept: { from: number; to: number; what: string }[] = [];
-  readonly #declared = new Map<number, Uint8Array>();
-
-  constructor(readonly reader: RawReader) {}
-
-  add(scope: Scope, structure: string, field: string, off: number, size: number, neighbour: number, bigEndian = false): void {
-    const { kind, blkno, checkAt, owner } = scope;
-    const cls = `${kind}: ${structure}.${field}`;
-    const places = this.byClass.get(cls);
-    const place = { cls, blkno, off, size, checkAt, bigEndian, neighbour, owner };
-    if (places === undefined) this.byClass.set(cls, [place]);
-    else places.push(place);
-    this.blocks.set(blkno, { checkAt, kind });
-    let declared = this.#declared.get(blkno);
-    if (declared === undefined) this.#declared.set(blkno, (declared = new Uint8Array(this.reader.geo.blockSize)));
-    declared.fill(1, off, off + size);
-  }
-
-  struct(scope: Scope, { structName, fields }: Structure, base = 0, bigEndian = false): void {
-    const list = Object.entries(fields).sort((a, b) => a[1].off - b[1].off);
-    for (const [i, [name, { off, size }]] of list.entries()) {
-      const next = list[i + 1] ?? list[i - 1] ?? list[i];
-      this.add(scope, structName, name, base + off, size, base + next[1].off, bigEndian);
-    }
-  }
-
-  /** Bytes of the blocks seen that nothing declared. */
-  reserved(): void {
-    for (const [blkno, declared] of this.#declared) {
-      const { checkAt, kind } = this.blocks.get(blkno)!;
-      const free: number[] = [];
-      for (let at = 0; at + 4 <= declared.length; at += 4) if (!declared.subarray(at, at + 4).includes(1)) free.push(at);
-      for (const at of spread(free.length).map((i) => free[i])) this.add({ kind, blkno, checkAt, owner: blkno }, 'reserved', 'bytes', at, 4, at);
-    }
-  }
-
-  extentList(scope: Scope, block: Block, base: number): void {
-    const list = new ExtentList(block, base);
-    const head: [string, number][] = [['l_tree_depth', 0], ['l_count', 2], ['l_next_free_rec', 4]];
-    for (const [name, at] of head) this.add(scope, 'extent_list', name, base + at, 2, base + (at === 4 ? 2 : at + 2));
-    for (const i of spread(list.nextFree)) {
-      const at = list.at(i);
-      const rec = list.depth > 0 ? 'interior_rec' : 'leaf_rec';
-      this.add(scope, rec, 'e_cpos', at, 4, at + 4);
-      if (list.depth > 0) this.add(scope, rec, 'e_int_clusters', at + 4, 4, at);
-      else {
-        this.add(scope, rec, 'e_leaf_clusters', at + 4, 2, at);
-        this.add(scope, rec, 'e_flags', at + 7, 1, at + 4);
-      }
-      this.add(scope, rec, 'e_blkno', at + 8, 8, at);
-    }
-  }
-
-  bitmap(scope: Scope, structure: string, base: number, bits: number): void {
-    for (const i of spread(Math.ceil(bits / 8))) this.add(scope, structure, 'bitmap', base + i, 1, base + (i ^ 1));
-  }
-
-  entries(scope: Scope, block: Block, start: number, end: number): void {
-    const { dv } = block;
-    const at: number[] = [];
-    for (let p = start; p < end; p += dv.getUint16(p + 8, true)) at.push(p);
-    for (const i of spread(at.length)) {
-      const p = at[i];
-      const rec = start === INLINE_DATA_START || start === 0 ? (i === 0 ? 'dot' : i === 1 ? 'dotdot' : 'dirent') : 'dirent';
-      const free = dv.getUint32(p, true) === 0 && dv.getUint32(p + 4, true) === 0;
-      const name = free ? 'free_dirent' : rec;
-      this.add(scope, name, 'inode', p, 8, p + 8);
-      this.add(scope, name, 'rec_len', p + 8, 2, p + 10);
-      this.add(scope, name, 'name_len', p + 10, 1, p + 11);
-      this.add(scope, name, 'file_type', p + 11, 1, p + 10);
-      if (!free) this.add(scope, name, 'name', p + 12, Math.min(4, dv.getUint8(p + 10)), p + 12);
-    }
-  }
-}
-
-/** Indices of [0, n): all if few, else the first ones, the last and some between. */
-function spread(n: number): number[] {
-  if (n <= MOST) return Array.from({ length: n }, (_, i) => i);
-  return [0, 1, 2, Math.floor(n / 2), n - 2, n - 1];
 }
 
 /** Walk a sound volume and list every field on it. */
@@ -145,7 +32,8 @@ export async function catalogue(reader: RawReader): Promise<Catalogue> {
   c.struct(superBlock, { structName: 'dinode', fields: pick(Dinode.fields, ['signature', 'generation', 'clusters', 'flags', 'blkno', 'fsGeneration', 'check', 'links', 'mode', 'size']) });
   c.struct(superBlock, SuperBlock);
   const names = new Map<number, string>([[sys.globalBitmap, 'global_bitmap'], [sys.globalInodeAlloc, 'global_inode_alloc'], [sys.slotMap, 'slot_map'], [sys.heartbeat, 'heartbeat']]);
-  for (const [name, files] of Object.entries(sys)) if (Array.isArray(files)) for (const blkno of files as readonly number[]) names.set(blkno, name);
+  for (const { global, local } of sys.quota) for (const blkno of [global, ...local]) names.set(blkno, 'quota file');
+  for (const [name, files] of Object.entries(sys)) if (name !== 'quota' && Array.isArray(files)) for (const blkno of files as readonly number[]) names.set(blkno, name);
   const seen = new Set<number>();
   const paths = new Map<number, { dir: number; name: Uint8Array }>();
   const visit = async (blkno: number, kept: boolean): Promise<void> => {
@@ -167,6 +55,13 @@ export async function catalogue(reader: RawReader): Promise<Catalogue> {
   await visit(geo.rootBlkno, false);
   await journals(c, sys);
   await slotMap(c, sys);
+  await heartbeat(c, sys);
+  await quotaFiles(c, sys);
+  for (const blkno of hasBackups(geo) ? backupBlocks(geo) : []) {
+    const copy = { ...superBlock, kind: 'backup superblock', blkno };
+    c.struct(copy, { structName: 'dinode', fields: pick(Dinode.fields, ['signature', 'generation', 'clusters', 'flags', 'blkno', 'fsGeneration', 'check', 'links', 'mode', 'size']) });
+    c.struct(copy, SuperBlock);
+  }
   c.reserved();
   return { byClass: c.byClass, classes: [...c.byClass.keys()].sort(), blocks: c.blocks, kept: c.kept, sys, names: paths };
 }
@@ -179,7 +74,7 @@ function pick<T>(fields: Readonly<Record<string, T>>, names: readonly string[]):
 async function keep(c: Cataloguer, block: Block, blocks: readonly number[]): Promise<void> {
   const { geo } = c.reader;
   const { blkno } = block;
-  for (const own of blocks) c.kept.push({ from: own * geo.blockSize, to: (own + 1) * geo.blockSize, what: `block ${own} of kept inode ${blkno}` });
+  for (const own of blocks) c.kept.push({ from: own * geo.blockSize, to: own * geo.blockSize + c.blocks.get(own)!.size, what: `block ${own} of kept inode ${blkno}` });
   const di = Dinode.at(block);
   if (!hasExtents(block) || (di.mode & S_IFMT) === MODE.DIR) return;
   for await (const { blkno: at, clusters } of c.reader.extents(block, ID2)) {
@@ -202,6 +97,8 @@ async function inode(c: Cataloguer, block: Block, system: string | undefined): P
   const plain = `${inline ? 'inline ' : ''}${kinds[type] ?? 'special file'}`;
   const scope: Scope = { kind: system ?? (di.flags & FL.SYSTEM && type === MODE.REG ? 'system file' : plain), blkno: block.blkno, checkAt: 0x80, owner: block.blkno };
   c.struct(scope, Dinode);
+  await attributes(c, scope, block);
+  if (di.dynFeatures & DYN.HAS_REFCOUNT) await refcounts(c, scope, di.refcountLoc);
   if (di.flags & FL.CHAIN) return allocator(c, scope, block);
   if (di.flags & FL.LOCAL_ALLOC) {
     c.struct(scope, BitmapId1);
@@ -230,18 +127,6 @@ async function inode(c: Cataloguer, block: Block, system: string | undefined): P
   if (type !== MODE.DIR) return;
   await directoryBlocks(c, scope, block);
   if (di.dynFeatures & DYN.INDEXED_DIR) await index(c, scope, di.dxRoot);
-}
-
-async function extentBlocks(c: Cataloguer, scope: Scope, block: Block, base: number): Promise<void> {
-  const list = new ExtentList(block, base);
-  if (list.depth === 0) return;
-  for (const i of spread(list.nextFree)) {
-    const eb = await c.reader.readRaw(list.blkno(i));
-    const own = { ...scope, kind: `extent block of ${scope.kind}`.replace(/^(extent block of )+/, '$1'), blkno: eb.blkno, checkAt: 8 };
-    c.struct(own, ExtentBlock);
-    c.extentList(own, eb, EB_LIST);
-    await extentBlocks(c, own, eb, EB_LIST);
-  }
 }
 
 async function directoryBlocks(c: Cataloguer, scope: Scope, inode: Block): Promise<void> {
@@ -306,6 +191,7 @@ async function allocator(c: Cataloguer, scope: Scope, inode: Block): Promise<voi
       const own = { ...scope, kind: `group of ${scope.kind}`, blkno: group, checkAt: 0x30 };
       c.struct(own, GroupDesc);
       c.bitmap(own, 'group_desc', GROUP_BITMAP, GroupDesc.at(block).bits);
+      if (GroupDesc.at(block).size === DISCONTIG_BITMAP_SIZE && new ExtentList(block, GROUP_LIST).nextFree > 0) c.extentList({ ...own, kind: 'discontiguous group' }, block, GROUP_LIST);
       group = GroupDesc.at(block).nextGroup;
     }
   }
@@ -345,18 +231,9 @@ function fits(structure: Structure, blockSize: number): Structure {
   return { structName: structure.structName, fields: Object.fromEntries(Object.entries(structure.fields).filter(([, f]) => f.off + f.size <= blockSize)) };
 }
 
-async function slotMap(c: Cataloguer, sys: SystemFiles): Promise<void> {
-  for await (const { blkno } of c.reader.extents(await c.reader.inode(sys.slotMap), ID2)) {
-    const scope: Scope = { kind: 'slot map', blkno, checkAt: -1, owner: sys.slotMap };
-    if (c.reader.geo.extendedSlotMap) c.struct(scope, ExtendedSlot);
-    else c.add(scope, 'slot', 'node', 0, 2, 2);
-    return;
-  }
-}
-
 /** A field outside its block would be a fault of this file. */
-export function checkCatalogue(catalogue: Catalogue, blockSize: number): void {
+export function checkCatalogue(catalogue: Catalogue): void {
   for (const places of catalogue.byClass.values()) {
-    for (const { cls, off, size } of places) if (off < 0 || size < 1 || off + size > blockSize) throw new Error(`${cls} lies outside its block`);
+    for (const { cls, blkno, off, size } of places) if (off < 0 || size < 1 || off + size > catalogue.blocks.get(blkno)!.size) throw new Error(`${cls} lies outside its block`);
   }
 }

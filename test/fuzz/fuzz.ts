@@ -4,8 +4,10 @@
  *
  * LUNFS_FUZZ_CASES, LUNFS_FUZZ_SEED and LUNFS_FUZZ_CASE are what `npm run fuzz -- --cases N --seed S --case K` sets.
  */
+import { writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { CaseFailed, type Target, makeCase, prepare, runCase } from './run-case.js';
+import { Schedule } from './schedule.js';
 import { fuzzVolumes } from './volumes.js';
 
 export const CASES = Number(process.env.LUNFS_FUZZ_CASES ?? 100_000);
@@ -38,6 +40,7 @@ const WATCHDOG = `
 export async function runShare(index: number, shares: number): Promise<string[]> {
   const targets: Target[] = [];
   for (const volume of await fuzzVolumes()) targets.push(await prepare(volume));
+  const schedule = new Schedule(targets.map(({ catalogue, volume }) => ({ catalogue, metaecc: volume.metaecc })));
   const memory = new SharedArrayBuffer(4);
   const at = new Int32Array(memory).fill(-1);
   const watchdog = new Worker(WATCHDOG, { eval: true, workerData: { memory, seed: SEED, seconds: HANGS_AFTER } });
@@ -51,13 +54,16 @@ export async function runShare(index: number, shares: number): Promise<string[]>
     for (let number = ONLY ?? index; number < (ONLY === undefined ? CASES : ONLY + 1) && failed.length < MOST_TOLD; number += shares) {
       current = number;
       Atomics.store(at, 0, number);
-      const one = makeCase(targets, SEED, number);
-      if (ONLY !== undefined) console.log(`case ${number}: ${one.what}`);
+      const one = makeCase(targets, schedule, SEED, number);
+      if (ONLY !== undefined) console.log(`case ${number}: ${one.text}`);
       try {
         await runCase(one);
       } catch (error) {
         if (!(error instanceof CaseFailed)) throw error;
-        failed.push(`case ${number} (npm run fuzz -- --seed ${SEED} --case ${number}): ${one.what}\n  ${error.message}`);
+        const told = `case ${number} (npm run fuzz -- --seed ${SEED} --case ${number}): ${one.text}\n  ${error.message}`;
+        failed.push(told);
+        // At once: a later case may hang and end this process.
+        writeSync(2, `fuzz: ${told}\n`);
       }
       if (number > index && (number - index) % (TELL_EVERY * shares) === 0) console.log(`fuzz, share ${index + 1} of ${shares}: ${number} of ${CASES} cases, seed ${SEED}`);
     }

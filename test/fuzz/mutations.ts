@@ -1,10 +1,11 @@
 /** What is done to a field, or to a whole block, and the bytes that come of it. */
 import type { Random } from '@lunfs/device';
 import type { Geometry } from '@lunfs/ocfs2';
-import type { Catalogue, Place } from './catalogue.js';
+import type { Catalogue } from './catalogue.js';
+import type { Place } from './cataloguer.js';
 
 export const MUTATIONS = [
-  'zeros', 'ones', 'random', 'small', 'one more', 'one less', 'top bit', 'one bit', 'the neighbour\'s value', 'another\'s value', 'its own block', 'the owner', 'a system structure', 'the end of the volume',
+  'zeros', 'ones', 'random', 'small', 'one more', 'one less', 'top bit', 'one bit', 'the neighbour\'s value', 'another\'s value', 'its own block', 'the owner', 'a block of the same inode', 'a system structure', 'the end of the volume',
 ] as const;
 export type Mutation = (typeof MUTATIONS)[number];
 
@@ -15,7 +16,7 @@ export interface Surroundings {
   readonly geo: Geometry;
   readonly catalogue: Catalogue;
   readonly random: Random;
-  /** Bytes of a block of the sound volume. */
+  /** Bytes of a unit of the sound volume: its block, or blocks. */
   readonly read: (blkno: number) => Uint8Array;
 }
 
@@ -53,6 +54,8 @@ export function mutate(place: Place, mutation: Mutation, { geo, catalogue, rando
     }
     case 'its own block': put(place.blkno); break;
     case 'the owner': put(place.owner); break;
+    // Loops of more than one step.
+    case 'a block of the same inode': put(random.pick([...catalogue.blocks].filter(([, { owner }]) => owner === place.owner).map(([blkno]) => blkno))); break;
     case 'a system structure': put(random.pick([2, geo.rootBlkno, geo.systemDirBlkno, geo.firstClusterGroup, catalogue.sys.globalBitmap, catalogue.sys.journal[0], catalogue.sys.inodeAlloc[0]])); break;
     case 'the end of the volume': put(random.pick([geo.totalBlocks, geo.totalClusters]) - random.int(3)); break;
   }
@@ -67,7 +70,7 @@ export function mutateBlock(blkno: number, mutation: BlockMutation, { catalogue,
   switch (mutation) {
     case 'zeros': return out.fill(0);
     case 'random': random.fill(out); return out;
-    case 'another block': return other.slice();
-    case 'half of another block': out.set(other.subarray(out.length / 2), out.length / 2); return out;
+    case 'another block': out.set(other.subarray(0, out.length)); return out;
+    case 'half of another block': out.set(other.subarray(other.length / 2).subarray(0, out.length / 2), out.length / 2); return out;
   }
 }

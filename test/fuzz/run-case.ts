@@ -9,11 +9,12 @@
  */
 import { type BlockDevice, CorruptionError, LunfsError, type MemoryDevice, Random } from '@lunfs/device';
 import {
-  type CheckReport, MODE, RawReader, S_IFMT, Volume, checkVolume, fallocate, fileExtents, punchHole, readFile, seekHole, stampCheck, truncateFile, verifyCheck, writeFile,
+  type CheckReport, MODE, RawReader, S_IFMT, Volume, checkVolume, fallocate, fileExtents, punchHole, readFile, seekHole, shareRange, stampCheck, truncateFile, verifyCheck, writeFile,
 } from '@lunfs/ocfs2';
 import { type Catalogue, catalogue, checkCatalogue } from './catalogue.js';
 import { judgeFindings, mayGiveAway } from './expectations.js';
-import { BLOCK_MUTATIONS, MUTATIONS, mutate, mutateBlock } from './mutations.js';
+import { mutate, mutateBlock } from './mutations.js';
+import type { Schedule, Task } from './schedule.js';
 import { type FuzzVolume, pattern, quietMount } from './volumes.js';
 
 /** Requests and bytes that one pass over one of these volumes may take: some ten times what a sound one does. */
@@ -90,12 +91,12 @@ export interface Target {
 export async function prepare(volume: FuzzVolume): Promise<Target> {
   const reader = await RawReader.open(volume.device);
   const listed = await catalogue(reader);
-  checkCatalogue(listed, reader.geo.blockSize);
+  checkCatalogue(listed);
   const clean = await checkVolume(volume.device);
   if (!clean.clean && !volume.dirty) throw new Error(`${volume.name} is not sound to begin with: ${clean.findings.map((f) => f.message).join('; ')}`);
   const read = (blkno: number): Uint8Array => {
-    const bytes = new Uint8Array(reader.geo.blockSize);
-    volume.device.readSync(blkno * bytes.length, bytes);
+    const bytes = new Uint8Array(listed.blocks.get(blkno)!.size);
+    volume.device.readSync(blkno * reader.geo.blockSize, bytes);
     return bytes;
   };
   return { volume, reader, catalogue: listed, read, clean };
@@ -103,9 +104,10 @@ export async function prepare(volume: FuzzVolume): Promise<Target> {
 
 export interface Case {
   readonly number: number;
+  readonly what: Task['what'];
   readonly target: Target;
   /** What was done, for messages. */
-  readonly what: string;
+  readonly text: string;
   /** Class of the field; undefined: a whole block. */
   readonly cls: string | undefined;
   /** The check of the block does not match what is in it. */
@@ -121,39 +123,40 @@ export interface Case {
   readonly random: Random;
 }
 
-/** The case of a number. Classes, mutations and volumes take turns, so that a long run has them all with each other. */
-export function makeCase(targets: readonly Target[], seed: number, number: number): Case {
+/** The case of a number. */
+export function makeCase(targets: readonly Target[], schedule: Schedule, seed: number, number: number): Case {
   const random = new Random(seed * 1_000_003 + number);
-  const target = targets[number % targets.length];
+  const task = schedule.task(number, random);
+  const target = targets[task.target];
   const { volume, catalogue: listed, reader, read } = target;
   const { geo } = reader;
   const surroundings = { geo, catalogue: listed, random, read };
-  const turn = Math.floor(number / targets.length);
   const device = volume.device.clone();
-  const place = random.pick(listed.byClass.get(listed.classes[turn % listed.classes.length])!);
-  const whole = random.int(16) === 0;
+  const place = random.pick(listed.byClass.get(task.cls)!);
+  const whole = typeof task.mutation === 'object';
   const { blkno, checkAt } = place;
   const before = read(blkno);
-  let bytes: Uint8Array, what: string, mayBeNothing = false;
-  if (whole) {
-    const mutation = random.pick(BLOCK_MUTATIONS);
-    bytes = mutateBlock(blkno, mutation, surroundings);
-    mayBeNothing = mutation === 'half of another block' || Buffer.compare(before, bytes) === 0 || /^(journal|slot map)/.test(listed.blocks.get(blkno)!.kind);
-    what = `block ${blkno} (${listed.blocks.get(blkno)!.kind}) becomes ${mutation}`;
+  let bytes: Uint8Array, text: string, mayBeNothing = false;
+  if (typeof task.mutation === 'object') {
+    bytes = mutateBlock(blkno, task.mutation.block, surroundings);
+    const { kind } = listed.blocks.get(blkno)!;
+    mayBeNothing = task.mutation.block === 'half of another block' || Buffer.compare(before, bytes) === 0 || /^(journal|slot map|heartbeat|quota leaf$)/.test(kind);
+    text = `block ${blkno} (${kind}) becomes ${task.mutation.block}`;
   } else {
-    const mutation = MUTATIONS[Math.floor(turn / listed.classes.length + random.int(2)) % MUTATIONS.length];
-    const field = mutate(place, mutation, surroundings);
+    const field = mutate(place, task.mutation, surroundings);
     bytes = read(blkno);
-    what = `${place.cls} in block ${blkno} byte ${place.off}: ${hex(bytes.subarray(place.off, place.off + place.size))} becomes ${hex(field)} (${mutation})`;
+    text = `${place.cls} in block ${blkno} byte ${place.off}: ${hex(bytes.subarray(place.off, place.off + place.size))} becomes ${hex(field)} (${task.mutation})`;
     bytes.set(field, place.off);
   }
   const own = place.cls.endsWith('.check');
   const bits = flippedBits(before, bytes);
   // A block that took another's place may have brought a good check with it.
-  const stale = volume.metaecc && checkAt >= 0 && (own || random.int(3) === 0) && verifyCheck(bytes.slice(), checkAt) !== 'ok';
+  const stale = volume.metaecc && checkAt >= 0 && (own || (task.stale ?? random.int(3) === 0)) && verifyCheck(bytes.slice(), checkAt) !== 'ok';
   if (volume.metaecc && checkAt >= 0 && !stale) stampCheck(bytes, checkAt);
   device.writeSync(blkno * geo.blockSize, bytes);
-  return { number, target, what: `${volume.name}: ${what}${stale ? ', its check left wrong' : ''}`, cls: whole ? undefined : place.cls, stale, bits, mayBeNothing, blkno, owner: place.owner, device, random };
+  return {
+    number, what: task.what, target, text: `${task.what}, ${volume.name}: ${text}${stale ? ', its check left wrong' : ''}`, cls: whole ? undefined : place.cls, stale, bits, mayBeNothing, blkno, owner: place.owner, device, random,
+  };
 }
 
 function flippedBits(a: Uint8Array, b: Uint8Array): number {
@@ -209,6 +212,10 @@ async function readInode(volume: Volume, blkno: number, steps: Steps): Promise<{
   const attr = await steps.step('attributes', () => names.attributes(blkno));
   if (attr === undefined) return entries;
   const type = attr.mode & S_IFMT;
+  if (volume.geo.xattr) {
+    const all = (await steps.step('listxattr', () => names.listXattr(blkno))) ?? [];
+    for (const name of [...all.slice(0, 4), ...all.slice(-1)]) await steps.step('getxattr', () => names.getXattr(blkno, name));
+  }
   if (type === MODE.LNK) await steps.step('readlink', () => names.readlink(blkno));
   if (type === MODE.REG) {
     const buffer = new Uint8Array(16 << 10);
@@ -245,7 +252,11 @@ async function readOwner(volume: Volume, { owner, target }: Case, steps: Steps):
   if (path !== undefined) {
     const found = await steps.step('lookup', () => names.lookup(path.dir, path.name));
     if (found !== undefined) await steps.step('forget', () => names.forget(found.blkno));
-  } else await steps.step('statfs', () => names.statistics());
+  } else {
+    await steps.step('statfs', () => names.statistics());
+    const files = target.catalogue.sys.quota.find(({ global, local }) => global === owner || local.includes(owner));
+    for (const type of files === undefined || volume.quota === undefined ? [] : [files.type]) await steps.step('quota report', () => volume.quota!.report(type));
+  }
   await readInode(volume, path === undefined ? names.root : owner, steps);
 }
 
@@ -253,7 +264,7 @@ const FILE = { mode: 0o100644, uid: 0, gid: 0 }, DIRECTORY = { mode: 0o040755, u
 const name = (text: string) => Buffer.from(text);
 
 /** Share of the changes below that one case makes, in their order: together they take the longest of all. */
-const CHANGES = 0.4;
+const CHANGES = 0.2;
 
 /** Change what is below `change`, in all the ways there are, or in some of them. */
 async function changeSome(volume: Volume, steps: Steps, random: Random): Promise<void> {
@@ -304,10 +315,29 @@ async function changeSome(volume: Volume, steps: Steps, random: Random): Promise
     of('inline directory', () => move(top, 'inline directory', 'moved directory')),
     of('plain', (ino) => names.link(ino, top, name('new name')).then(() => names.forget(ino))),
     of('plain', (ino) => names.change(ino, { mode: 0o600 })),
-    ...['deep', 'fast', 'slow', 'fifo', 'plain', 'small'].map((text) => of(text, () => names.unlink(top, name(text)))),
+    ...features(volume, of),
+    ...['deep', 'fast', 'slow', 'fifo', 'plain', 'small', 'many attributes', 'clone', 'shared', 'attributes in a block'].map((text) => of(text, () => names.unlink(top, name(text)))),
   ];
   for (const change of changes) if (random.chance(CHANGES)) await change();
   await steps.step('sync', () => volume.sync());
+}
+
+/** Changes of what only some volumes have. */
+function features({ names, ctx, geo, quota }: Volume, of: (text: string, work: (blkno: number) => Promise<unknown>) => () => Promise<void>): (() => Promise<unknown>)[] {
+  const { clusterSize } = geo;
+  const set = (text: string, attribute: string, length: number) => of(text, (ino) => names.setXattr(ino, name(attribute), pattern(length, length)));
+  const attributes = [
+    set('attributes', 'user.a', 60), set('attributes', 'user.new', 75), set('attributes in a block', 'user.big', 200), set('attributes in a block', 'user.large', 9000), set('many attributes', `user.7${'n'.repeat(180)}`, 500),
+    set('many attributes', 'user.one more', 70), of('many attributes', (ino) => names.removeXattr(ino, name(`user.20${'n'.repeat(180)}`))), set('plain', 'user.first', 10), set('medium directory', 'user.d', 100),
+  ];
+  const shared = [
+    of('shared', (ino) => writeFile(ctx, ino, 2 * clusterSize, pattern(clusterSize, 6))), of('clone', (ino) => writeFile(ctx, ino, clusterSize, pattern(10, 7))), of('other clone', (ino) => truncateFile(ctx, ino, 3 * clusterSize)),
+    of('shared', (ino) => punchHole(ctx, ino, 3 * clusterSize, clusterSize)), of('clone', (ino) => of('plain', (target) => shareRange(ctx, { source: ino, from: 0, target, to: 4 * clusterSize, length: 2 * clusterSize }))()),
+  ];
+  const limited = (quota?.types ?? []).flatMap((type) => [
+    () => of('small', () => quota!.setLimits(type, 2003, { spaceHard: 0 }))(), () => of('small', () => quota!.setLimits(type, 2900, { inodeSoft: 7 }))(), of('plain', (ino) => names.change(ino, type === 'user' ? { uid: 2004 } : { gid: 2005 })),
+  ]);
+  return [...(geo.xattr ? attributes : []), ...(geo.refcount ? shared : []), ...limited];
 }
 
 /** What must be as it was: everything of the files under `keep`. */
@@ -333,16 +363,10 @@ async function mounted(one: Case, steps: Steps, readOnly: boolean, work: (volume
   await steps.step('unmount', () => volume.unmount());
 }
 
-/** Parts of all cases that go through the verifier, and through everything that changes a volume; the others are read. */
-const VERIFIED = 0.03, CHANGED = 0.04;
-
 /** Run the case. Throws CaseFailed. */
 export async function runCase(one: Case): Promise<void> {
   try {
-    const dice = one.random.float();
-    if (dice < VERIFIED) await verify(one);
-    else if (dice < VERIFIED + CHANGED) await change(one);
-    else await read(one);
+    await { verify, change, read }[one.what](one);
   } catch (error) {
     if (error instanceof CaseFailed) throw error;
     throw new CaseFailed(error instanceof Error ? (error.stack ?? error.message) : String(error), { cause: error });
@@ -365,7 +389,7 @@ async function read(one: Case): Promise<void> {
   const readOnly = one.random.int(8) > 0;
   await mounted(one, steps, readOnly, async (volume) => {
     await readOwner(volume, one, steps);
-    if (readOnly && one.random.int(16) === 0) await readBelow(volume, volume.names.root, steps);
+    if (readOnly && one.random.int(32) === 0) await readBelow(volume, volume.names.root, steps);
   });
 }
 

@@ -34,6 +34,8 @@ export async function checkIndex(
   else {
     const records: ExtentRecord[] = [];
     for await (const rec of c.reader.extents(root, DX_ROOT_LIST)) records.push(rec);
+    // A tree that lies about its size is known to be wrong; its leaves could be any blocks of the volume.
+    if (records.reduce((sum, { clusters }) => sum + clusters, 0) !== dr.clusters) return;
     for (const [r, rec] of records.entries()) {
       const end = r + 1 < records.length ? records[r + 1].cpos : 2 ** 32;
       let b = 0;

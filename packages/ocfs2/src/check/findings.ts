@@ -38,9 +38,11 @@ export const OWN_CODES = {
   BACKUP_SUPER_STALE: 'a backup superblock differs from the superblock',
   QUOTA_LOCAL: 'a local quota file is malformed',
   QUOTA_LOCAL_IN_USE: 'a local quota file was not closed',
+  QUOTA_FREE_LIST: 'the list of free blocks, or of leaves with room, of a global quota file is wrong',
   QUOTA_USAGE: 'the quota files say something else than the inodes add up to',
   FEATURE_INPROG: 'a resize or tunefs run was interrupted, or an offline writer is active',
   SLOT_IN_USE: 'a slot of the slot map is taken',
+  SLOT_MAP_INVALID: 'the slot map cannot be read, or names a node that cannot be',
   UNREADABLE: 'a block cannot be read or does not hold what it should',
 } as const;
 

@@ -44,7 +44,8 @@ const FIELD_CODES: Readonly<Record<string, string>> = {
   'dir_block_trailer.parentDinode': 'DIR_TRAILER_PARENT_INODE', 'dir_block_trailer.freeNext': 'DX_FREE_LIST', 'dx_root.freeBlk': 'DX_FREE_LIST', 'dx_root.lastEbBlk': 'EXTENT_LAST_EB',
   'refcount_block.blkno': 'RB_BLKNO', 'refcount_block.parent': 'RB_PARENT', 'refcount_block.suballocLoc': 'EXTENT_ALLOC_FREE',
   'refcount_block.rf_blkno': 'RB_BLKNO', 'refcount_block.rf_fs_generation': 'RB_GEN', 'refcount_block.rl_count': 'REFCOUNT_LIST_COUNT', 'refcount_block.rl_used': 'REFCOUNT_LIST_USED',
-  'xattr_header.xh_count': 'XATTR_COUNT_INVALID', 'xattr_entry.xe_name_offset': 'XATTR_NAME_OFFSET_INVALID', 'xattr_header.xh_num_buckets': 'XATTR_BUCKET_COUNT_INVALID',
+  'xattr_header.xh_count': 'XATTR_COUNT_INVALID', 'xattr_entry.xe_name_offset': 'XATTR_NAME_OFFSET_INVALID', 'xattr_entry.xe_type': 'XATTR_ENTRY_INVALID',
+  'xattr_entry.xe_value_size': 'XATTR_VALUE_INVALID', 'xattr_entry.valueSize': 'XATTR_VALUE_INVALID', 'xattr_value_root.lastEbBlk': 'EXTENT_LAST_EB', 'xattr_tree_root.lastEbBlk': 'EXTENT_LAST_EB', 'xattr_header.xh_num_buckets': 'XATTR_BUCKET_COUNT_INVALID',
 };
 
 /** Only what the volume or the device did: anything else is a bug of ours and must not look like a finding. */
@@ -53,6 +54,6 @@ function report(findings: Findings, code: string, what: string, error: unknown):
   const { structure, field } = error.fields;
   const block = typeof error.fields.block === 'number' ? error.fields.block : undefined;
   // A wrong checksum has a code of its own, as in fsck.ocfs2; what it does to the whole is told, too.
-  if (field === 'checksum' || field === 'i_check') findings.error('BAD_CRC32', `${what}: ${error.message}`, block);
-  findings.error(error.kind === 'io' ? 'UNREADABLE' : (FIELD_CODES[`${String(structure)}.${String(field)}`] ?? code), `${what}: ${error.message}`, block);
+  if (field === 'checksum' || field === 'i_check' || field === 'xh_check') findings.error('BAD_CRC32', `${what}: ${error.message}`, block);
+  findings.error(error.kind === 'io' ? 'UNREADABLE' : (FIELD_CODES[`${String(structure)}.${String(field).replace(/^\[\d+\]\./, '')}`] ?? code), `${what}: ${error.message}`, block);
 }

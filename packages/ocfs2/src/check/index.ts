@@ -26,6 +26,7 @@ import { checkLinks } from './links.js';
 import { MetaTable } from './meta-table.js';
 import { checkQuota } from './quota.js';
 import { checkRefcountTrees } from './refcounts.js';
+import { checkSlots } from './slots.js';
 import { DIRECTORIES, INODES, type Pass, Turns } from './turns.js';
 import { ClusterUsage } from './usage.js';
 
@@ -122,6 +123,7 @@ async function passes(c: Checker, crew: Crew | undefined, sys: SystemFiles, inod
   tell('links')();
   checkLinks(c, sys);
   await checkJournals(c, sys);
+  await checkSlots(c, sys);
   await checkQuota(c, sys, findings.list.some(({ code }) => code === 'JOURNAL_DIRTY'));
   const errors = findings.list.some((f) => f.severity !== 'recovery');
   return {

@@ -17,6 +17,8 @@ import { checkXattrs } from './xattrs.js';
 /** Bytes read at a time, and how many such reads are under way ahead of the one being checked. */
 const READ_BYTES = 512 << 10;
 const READS_AHEAD = 4;
+/** For groups of inodes; a few megabytes, kept for the next volume. */
+const POOL = new AlignedPool();
 /** Inodes whose trees and attributes are being read at a time. */
 const INODES_IN_FLIGHT = 32;
 
@@ -50,19 +52,27 @@ export async function checkInodes(c: Checker, slots: readonly SlotGroups[], onIn
   runs.sort((a, b) => a.blkno - b.blkno);
   const slow = new InFlight(INODES_IN_FLIGHT);
   // A few buffers take turns: whoever waits for more keeps a copy of its inode.
-  const pool = new AlignedPool();
-  const buffers: Uint8Array[] = [];
-  const load = (run: Run): Promise<Block> => reader.readInto(run.blkno, (buffers.pop() ?? pool.acquire(READ_BYTES)).subarray(0, run.count * geo.blockSize));
+  const load = async (run: Run): Promise<{ raw: Block; buffer: Uint8Array }> => {
+    const buffer = POOL.acquire(READ_BYTES);
+    try {
+      return { raw: await reader.readInto(run.blkno, buffer.subarray(0, run.count * geo.blockSize)), buffer };
+    } catch (error) {
+      POOL.release(buffer);
+      throw error;
+    }
+  };
   for await (const { item: run, loaded } of ahead(mine(c, runs), READS_AHEAD, load)) {
-    const raw = await c.guard('UNREADABLE', `inode group ${run.group.blkno}`, () => loaded);
+    const { raw, buffer } = (await c.guard('UNREADABLE', `inode group ${run.group.blkno}`, () => loaded)) ?? {};
     for (let i = 0; raw !== undefined && i < run.count; i++) {
       const bit = run.bit + i;
       if (run.blkno + i === run.group.blkno) continue;
+      // Never-used blocks hold anything; the first byte tells most apart from an inode.
+      if (raw.bytes[i * geo.blockSize] !== INODE_FIRST_BYTE && !groupBitSet(run.group, bit)) continue;
       const block = new Block(raw.device, run.blkno + i, raw.bytes.subarray(i * geo.blockSize, (i + 1) * geo.blockSize));
       const more = checkSlot(c, block, run.group, bit, run.slot);
       if (more !== undefined) await slow.add(more);
     }
-    if (raw !== undefined) buffers.push(new Uint8Array(raw.bytes.buffer, raw.bytes.byteOffset, READ_BYTES));
+    if (buffer !== undefined) POOL.release(buffer);
     onInodes(run.count);
   }
   await slow.done();
@@ -77,8 +87,8 @@ function checkSlot(c: Checker, block: Block, group: Group, bit: number, slot: nu
   const { geo } = c;
   const { blkno } = block;
   if (!groupBitSet(group, bit)) {
-    // Never-used blocks hold anything; only a live inode of this very volume is a contradiction. The first byte tells most apart.
-    if (block.bytes[0] === INODE_FIRST_BYTE && isLive(c, block, slot, bit)) c.findings.error('INODE_ALLOC_REPAIR', `inode ${blkno} is live but free in its allocator`, blkno);
+    // Only a live inode of this very volume is a contradiction.
+    if (isLive(c, block, slot, bit)) c.findings.error('INODE_ALLOC_REPAIR', `inode ${blkno} is live but free in its allocator`, blkno);
     return undefined;
   }
   return c.guardSync('INODE_ALLOC_REPAIR', `inode ${blkno} is marked in use`, () => {
@@ -241,7 +251,7 @@ async function checkIndexTree(c: Checker, inode: Block, who: string): Promise<vo
   c.refer({ blkno, slot: dr.suballocSlot, bit: dr.suballocBit, loc: dr.suballocLoc, who: `dx_root of ${who}` });
   if (dr.dirBlkno !== inode.blkno) c.findings.error('DX_TREE_CORRUPT', `${who}: its dx_root ${blkno} belongs to directory ${dr.dirBlkno}`, blkno);
   if (dr.flags & DX_INLINE) return;
-  const records = await checkTree(c, { root, base: DX_ROOT_LIST, who: `index of ${who}`, lastEb: dr.lastEbBlk, clusters: dr.clusters, clustersCode: 'DX_TREE_CORRUPT' });
+  const records = await checkTree(c, { root, base: DX_ROOT_LIST, who: `index of ${who}`, lastEb: dr.lastEbBlk, clusters: dr.clusters, clustersCode: 'DX_TREE_CORRUPT', written: true });
   if (records.length > 0 && records[0].cpos !== 0) c.findings.error('DX_TREE_CORRUPT', `${who}: its index does not begin at hash 0`, blkno);
   // The leaves themselves are checked with the directory's entries.
   for (const r of records) c.usage.claim(blockToCluster(geo, r.blkno), r.clusters, `index of ${who}`);

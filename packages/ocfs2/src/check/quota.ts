@@ -36,7 +36,7 @@ function compare(c: Checker, type: QuotaType, told: ReadonlyMap<number, { space:
     const { space, inodes } = told.get(id) ?? { space: 0, inodes: 0 };
     const use = owners.get(id) ?? { clusters: 0, inodes: 0, maybeClusters: 0, maybeInodes: 0 };
     const least = use.clusters * clusterSize, most = least + use.maybeClusters * clusterSize;
-    if (space >= least && space <= most && inodes >= use.inodes && inodes <= use.inodes + use.maybeInodes) continue;
+    if (space >= least && space <= most && space % clusterSize === 0 && inodes >= use.inodes && inodes <= use.inodes + use.maybeInodes) continue;
     c.findings.add(recovering ? 'recovery' : 'error', 'QUOTA_USAGE', `${type} ${id} uses ${use.inodes} inodes and ${least} bytes, the quota files say ${inodes} and ${space}; "fsck.ocfs2 -fy" counts anew`);
   }
 }
@@ -49,6 +49,10 @@ class RawQuotaFile {
     const inode = await reader.inode(blkno);
     const runs: ExtentRecord[] = [];
     for await (const run of reader.extents(inode, ID2)) runs.push(run);
+    const { size } = Dinode.at(inode);
+    const last = runs.at(-1);
+    if (size > (last === undefined ? 0 : (last.cpos + last.clusters) * reader.geo.clusterSize)) throw badField(inode, 'dinode', 'size', size, 'is more than the clusters of the quota file hold');
+    if (size % reader.geo.blockSize !== 0) throw badField(inode, 'dinode', 'size', size, 'is no whole number of blocks');
     return new RawQuotaFile(reader, runs, inode);
   }
 
@@ -77,9 +81,6 @@ async function checkGlobal(c: Checker, files: QuotaFiles, add: Add): Promise<boo
   const info = GlobalQuotaInfo.at(head);
   if (info.blocks !== file.blocks) findings.error('QMAGIC_INVALID', `the global ${files.type} quota file counts ${info.blocks} blocks, it has ${file.blocks}`, head.blkno);
   const isBlock = (index: number) => index > QUOTA_ROOT && index < info.blocks;
-  for (const [name, index] of [['free block', info.freeBlk], ['leaf with room', info.freeEntry]] as const) {
-    if (index !== 0 && !isBlock(index)) findings.error('QMAGIC_INVALID', `the first ${name} of the global ${files.type} quota file is ${index}, which is none`, head.blkno);
-  }
   const seen = new Set<number>();
   const leaves = new Map<number, Block>();
   const referred = new Map<number, number>();
@@ -104,8 +105,36 @@ async function checkGlobal(c: Checker, files: QuotaFiles, add: Add): Promise<boo
     }
   };
   await tree(QUOTA_ROOT, 0, 0);
-  for (const [index, leaf] of leaves) checkLeaf(c, files.type, leaf, referred.get(index) ?? 0, layout.records, isBlock);
+  const withRoom = new Set<number>();
+  for (const [index, leaf] of leaves) {
+    if (checkLeaf(c, files.type, leaf, referred.get(index) ?? 0, layout.records) < layout.records) withRoom.add(index);
+    else if (QuotaLeaf.at(leaf).nextFree !== 0 || QuotaLeaf.at(leaf).prevFree !== 0) findings.error('QUOTA_FREE_LIST', `a full leaf of the global ${files.type} quota file says that it is in the list of those with room`, leaf.blkno);
+  }
+  // What is free is what the tree has not: to be told only where it is known how many blocks there are.
+  if (info.blocks !== file.blocks) return true;
+  const free = new Set<number>();
+  for (let index = QUOTA_ROOT + 1; index < info.blocks; index++) if (!seen.has(index) && !leaves.has(index)) free.add(index);
+  await checkList(c, file, head, `free blocks of the global ${files.type} quota file`, info.freeBlk, free, false);
+  await checkList(c, file, head, `leaves with room of the global ${files.type} quota file`, info.freeEntry, withRoom, true);
   return true;
+}
+
+/** A list of blocks that are linked by their heads (Linux 6.1 fs/quota/quota_tree.c:put_free_dqblk, insert_free_dqentry): `members`, each once, in any order. */
+async function checkList(c: Checker, file: RawQuotaFile, head: Block, name: string, first: number, members: ReadonlySet<number>, doubly: boolean): Promise<void> {
+  const bad = (text: string, block: number) => c.findings.error('QUOTA_FREE_LIST', `the list of ${name} ${text}`, block);
+  const met = new Set<number>();
+  let before = 0, at = head.blkno;
+  for (let index = first; index !== 0; ) {
+    if (!members.has(index) || met.has(index)) return bad(`leads to block ${index}, which ${met.has(index) ? 'it has met before' : 'does not belong there'}`, at);
+    met.add(index);
+    const block = await file.read(index);
+    const { nextFree, prevFree } = QuotaLeaf.at(block);
+    if (doubly && prevFree !== before) bad(`says in block ${index} that it comes from ${prevFree}, it does from ${before}`, block.blkno);
+    before = index;
+    at = block.blkno;
+    index = nextFree;
+  }
+  if (met.size < members.size) bad(`has ${met.size} blocks, ${members.size} belong there`, at);
 }
 
 function checkRecord(c: Checker, type: QuotaType, leaf: Block, id: number, records: number, add: Add): void {
@@ -115,11 +144,12 @@ function checkRecord(c: Checker, type: QuotaType, leaf: Block, id: number, recor
   if (found.length > 0) add(id, GlobalDquot.at(leaf, found[0]).space, GlobalDquot.at(leaf, found[0]).inodes);
 }
 
-function checkLeaf(c: Checker, type: QuotaType, leaf: Block, referred: number, records: number, isBlock: (index: number) => boolean): void {
-  const { entries, nextFree, prevFree } = QuotaLeaf.at(leaf);
+/** Gives the records in use. */
+function checkLeaf(c: Checker, type: QuotaType, leaf: Block, referred: number, records: number): number {
+  const { entries } = QuotaLeaf.at(leaf);
   const used = recordPlaces(records).filter((at) => !isFreeRecord(leaf, at)).length;
   if (entries !== used || used !== referred) c.findings.error('DQBLK_INVALID', `a leaf of the global ${type} quota file counts ${entries} records, has ${used}, and ${referred} are referred to`, leaf.blkno);
-  for (const index of [nextFree, prevFree]) if (index !== 0 && !isBlock(index)) c.findings.error('DQBLK_INVALID', `a leaf of the global ${type} quota file is in a list with ${index}, which is no block`, leaf.blkno);
+  return used;
 }
 
 function recordPlaces(records: number): number[] {
@@ -133,6 +163,8 @@ async function checkLocal(c: Checker, files: QuotaFiles, slot: number, add: Add)
   checkQuotaHeader(head, 'local', files.type);
   checkLocalInfo(head, layout, file.blocks);
   const { flags, chunks, blocks } = LocalQuotaInfo.at(head);
+  const needed = Math.ceil((blocks - 1) / (layout.chunkBlocks + 1));
+  if (chunks !== needed) c.findings.error('QUOTA_LOCAL', `the local ${files.type} quota file of slot ${slot} has ${chunks} chunks, its ${blocks} blocks are ${needed}`, head.blkno);
   if (flags & LOCAL_QUOTA_CLEAN) return;
   c.findings.add('recovery', 'QUOTA_LOCAL_IN_USE', `the local ${files.type} quota file of slot ${slot} was not closed; the next mount merges it`, head.blkno);
   for (let chunk = 0; chunk < chunks; chunk++) {

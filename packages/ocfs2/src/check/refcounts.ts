@@ -19,18 +19,20 @@ export async function checkRefcountTrees(c: Checker): Promise<void> {
       const root = await c.reader.read(blkno, REFCOUNT_BLOCK);
       const rb = RefcountBlock.at(root);
       c.refer({ blkno, slot: rb.suballocSlot, bit: rb.suballocBit, loc: rb.suballocLoc, who: `refcount tree ${blkno}` });
+      if (rb.flags & ~REFCOUNT_TREE) c.findings.error('REFCOUNT_BLOCK_INVALID', `refcount tree ${blkno} has flags 0x${rb.flags.toString(16)}, a root has none or ${REFCOUNT_TREE}`, blkno);
+      if (rb.parent !== 0) c.findings.error('RB_PARENT', `refcount tree ${blkno} says it hangs below ${rb.parent}`, blkno);
       if (rb.count !== inodes) c.findings.error('REFCOUNT_COUNT', `refcount tree ${blkno} counts ${rb.count} inodes, ${inodes} use it`, blkno);
       const records: Record[] = [];
       if (rb.flags & REFCOUNT_TREE) {
         const leaves = await checkTree(c, {
-          root, base: REFCOUNT_LIST, who: `refcount tree ${blkno}`, lastEb: rb.lastEbBlk, clusters: rb.clusters, clustersCode: 'REFCOUNT_CLUSTERS', pointsToBlocks: true,
+          root, base: REFCOUNT_LIST, who: `refcount tree ${blkno}`, lastEb: rb.lastEbBlk, clusters: rb.clusters, clustersCode: 'REFCOUNT_CLUSTERS', pointsToBlocks: true, written: true,
         });
         for (const leaf of leaves) {
           const block = await c.reader.read(leaf.blkno, REFCOUNT_BLOCK);
           const view = RefcountBlock.at(block);
           c.refer({ blkno: leaf.blkno, slot: view.suballocSlot, bit: view.suballocBit, loc: view.suballocLoc, who: `refcount leaf of ${blkno}` });
           if (view.parent !== blkno) c.findings.error('RB_PARENT', `refcount leaf ${leaf.blkno} says its root is ${view.parent}, it is ${blkno}`, leaf.blkno);
-          if (!(view.flags & REFCOUNT_LEAF) || view.cpos !== leaf.cpos) c.findings.error('REFCOUNT_BLOCK_INVALID', `refcount leaf ${leaf.blkno} says key ${view.cpos}, its record ${leaf.cpos}`, leaf.blkno);
+          if (view.flags !== REFCOUNT_LEAF || view.cpos !== leaf.cpos) c.findings.error('REFCOUNT_BLOCK_INVALID', `refcount leaf ${leaf.blkno} has flags ${view.flags} and key ${view.cpos}, its record says ${leaf.cpos}`, leaf.blkno);
           if (view.generation !== rb.generation) c.findings.error('REFCOUNT_BLOCK_INVALID', `refcount leaf ${leaf.blkno} is of generation ${view.generation}, its tree of ${rb.generation}`, leaf.blkno);
           const list = new RefcountRecList(block);
           if (list.used === 0) c.findings.error('REFCOUNT_LIST_EMPTY', `refcount leaf ${leaf.blkno} has no records`, leaf.blkno);

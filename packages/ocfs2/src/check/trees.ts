@@ -27,6 +27,8 @@ export interface TreeSpec {
   /** Records must follow each other without holes. */
   readonly noHoles?: boolean;
   readonly refcounted?: boolean;
+  /** What is not a file's data is always written. */
+  readonly written?: boolean;
 }
 
 /** Check a tree and return its leaf records in order: those that can be used, whatever else is wrong with it. */
@@ -108,6 +110,7 @@ class TreeCheck {
       this.#leaves.push({ blkno: block.blkno, next: next ?? -1, full: list.nextFree === list.count });
     }
     const n = Math.min(list.nextFree, list.count);
+    if (n < list.nextFree) this.#bad('EXTENT_LIST_FREE', `list in block ${block.blkno} has ${list.nextFree} of ${list.count} records`, block.blkno);
     for (let i = 0; i < n; i++) {
       const clusters = list.clusters(i);
       this.#sum += clusters;
@@ -128,6 +131,7 @@ class TreeCheck {
     if (prev !== undefined && rec.cpos < prev.cpos + prev.clusters) this.#bad('EXTENT_OVERLAP', `record at ${rec.cpos} begins before the one at ${prev.cpos} ends`, at);
     if (spec.noHoles && rec.cpos !== (prev ? prev.cpos + prev.clusters : 0)) this.#bad('NO_HOLES', `hole before cluster ${rec.cpos}`, at);
     if (rec.flags & EXT.UNWRITTEN && !geo.unwritten) this.#bad('EXTENT_MARKED_UNWRITTEN', `record at ${rec.cpos} is unwritten, the volume has no such feature`, at);
+    if (rec.flags & EXT.UNWRITTEN && spec.written) this.#bad('EXTENT_MARKED_UNWRITTEN', `record at ${rec.cpos} is unwritten, though it is no data`, at);
     if (rec.flags & EXT.REFCOUNTED && !spec.refcounted) this.#bad('EXTENT_MARKED_REFCOUNTED', `record at ${rec.cpos} is shared, the inode is not`, at);
     if (rec.flags & ~(EXT.UNWRITTEN | EXT.REFCOUNTED)) this.#bad('EXTENT_FLAGS', `record at ${rec.cpos} has flags 0x${rec.flags.toString(16)} that do not exist`, at);
     if (rec.blkno <= 2 || rec.blkno >= geo.totalBlocks) {

@@ -43,9 +43,10 @@ async function checkXattrBlock(c: Checker, blkno: number, who: string): Promise<
   const xb = await c.reader.read(blkno, XATTR_BLOCK);
   const view = XattrBlock.at(xb);
   c.refer({ blkno, slot: view.suballocSlot, bit: view.suballocBit, loc: view.suballocLoc, who: `xattr block of ${who}` });
+  if (view.flags & ~XATTR_INDEXED) c.findings.error('XATTR_BLOCK_INVALID', `${who}: its xattr block has flags 0x${view.flags.toString(16)} that do not exist`, blkno);
   if (!(view.flags & XATTR_INDEXED)) return [];
   const tree = XattrTreeRoot.at(xb);
-  const records = await checkTree(c, { root: xb, base: XATTR_TREE_LIST, who: `xattr tree of ${who}`, lastEb: tree.lastEbBlk, clusters: tree.clusters, clustersCode: 'XATTR_BLOCK_INVALID' });
+  const records = await checkTree(c, { root: xb, base: XATTR_TREE_LIST, who: `xattr tree of ${who}`, lastEb: tree.lastEbBlk, clusters: tree.clusters, clustersCode: 'XATTR_BLOCK_INVALID', written: true });
   for (const r of records) c.usage.claim(blockToCluster(c.geo, r.blkno), r.clusters, `xattr tree of ${who}`);
   if (records.length > 0 && records[0].cpos !== 0) c.findings.error('XATTR_BLOCK_INVALID', `${who}: its xattr tree does not begin at hash 0`, blkno);
   return records;
@@ -100,7 +101,7 @@ async function checkValue(c: Checker, inode: Block, item: XattrItem, blkno: numb
   const view = XattrValueRoot.at(root);
   if (new ExtentList(root, XattrValueRoot.size).count !== 1) return findings.error('XATTR_VALUE_INVALID', `${who} has no valid value root`, blkno);
   const records = await checkTree(c, {
-    root, base: XattrValueRoot.size, who, lastEb: view.lastEbBlk, clusters: view.clusters, clustersCode: 'XATTR_VALUE_INVALID', noHoles: true,
+    root, base: XattrValueRoot.size, who, lastEb: view.lastEbBlk, clusters: view.clusters, clustersCode: 'XATTR_VALUE_INVALID', noHoles: true, written: true,
     refcounted: (di.dynFeatures & DYN.HAS_REFCOUNT) !== 0,
   });
   for (const r of records) {

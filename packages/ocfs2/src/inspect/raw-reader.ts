@@ -97,6 +97,8 @@ export class RawReader {
   async *extents(root: Block, base: number): AsyncGenerator<ExtentRecord> {
     const list = new ExtentList(root, base);
     const n = list.nextFree;
+    // What calls itself a directory may be no inode with a tree: nobody has looked at its list yet.
+    if (list.at(n) > root.bytes.length) throw badField(root, 'extent_list', 'l_next_free_rec', n, 'is more than the block has room for');
     if (list.depth === 0) {
       for (let i = 0; i < n; i++) {
         if (list.clusters(i) === 0) continue;

@@ -5,7 +5,7 @@ import { unpackFixture } from '../../../../test/support/fixtures.js';
 import { Cleanup, tempDir } from '../../../../test/support/temp.js';
 import { checkVolume } from '../../src/check/index.js';
 import {
-  type Block, ChainList, Dinode, DirTrailer, DX_LEAF_LIST, DX_ROOT_LIST, DxEntryList, DxRoot, EB_LIST, ExtentBlock, ExtentList, FL, GROUP_BITMAP, GroupDesc, ID2, JOURNAL_DIRTY, JournalId1, MODE,
+  type Block, ChainList, Dinode, DirTrailer, DX_LEAF_LIST, DX_ROOT_LIST, DxEntryList, DxRoot, EB_LIST, ExtendedSlot, ExtentBlock, ExtentList, FL, GROUP_BITMAP, GroupDesc, ID2, JOURNAL_DIRTY, JournalId1, MODE,
   REFCOUNT_TREE, RefcountBlock, RefcountRecList, S_IFMT, SuperBlock, bits, stampCheck,
 } from '../../src/format/index.js';
 import { RawReader, readSystemFiles } from '../../src/inspect/index.js';
@@ -57,6 +57,7 @@ async function codesAfter(blkno: number, checkAt: number, change: (block: Block)
 const inode = (blkno: number, change: (block: Block) => void) => codesAfter(blkno, 0x80, change);
 const di = (blkno: number, change: (d: ReturnType<typeof Dinode.at>) => void) => inode(blkno, (b) => change(Dinode.at(b)));
 const firstGroup = async (allocator: number) => new ChainList(await reader.inode(allocator)).blkno(0);
+const slotBlock = async () => new ExtentList(await reader.inode(sys.slotMap), ID2).blkno(0);
 const firstLeaf = async () => new ExtentList(await reader.inode(find.deepFile), ID2).blkno(0);
 const firstData = async () => {
   for await (const e of reader.extents(await reader.inode(find.deepFile), ID2)) return e.blkno;
@@ -129,6 +130,11 @@ const CASES: Record<string, readonly [string, () => Promise<string[]>]> = {
     return codesAfter(at, 0x20, (b) => b.dv.setUint32(new RefcountRecList(b).at(0) + 12, 9, true));
   }],
   'refcount: inodes': ['REFCOUNT_COUNT', async () => codesAfter(Dinode.at(await reader.inode(find.shared)).refcountLoc, 0x20, (b) => { RefcountBlock.at(b).count += 1; })],
+  'refcount: a root below something': ['RB_PARENT', async () => codesAfter(Dinode.at(await reader.inode(find.shared)).refcountLoc, 0x20, (b) => { RefcountBlock.at(b).parent = 77; })],
+  'refcount: flags': ['REFCOUNT_BLOCK_INVALID', async () => codesAfter(Dinode.at(await reader.inode(find.shared)).refcountLoc, 0x20, (b) => { RefcountBlock.at(b).flags |= 0x100; })],
+  'slot map: taken': ['SLOT_IN_USE', async () => codesAfter(await slotBlock(), -1, (b) => Object.assign(ExtendedSlot.at(b), { valid: 1, nodeNum: 3 }))],
+  'slot map: no node': ['SLOT_MAP_INVALID', async () => codesAfter(await slotBlock(), -1, (b) => Object.assign(ExtendedSlot.at(b, 8), { valid: 1, nodeNum: 255 }))],
+  'local alloc: says it is a directory': ['DIRENT_TYPE', async () => di(sys.localAlloc[0], (d) => { d.mode = MODE.DIR | 0o755; })],
   'journal: dirty': ['JOURNAL_DIRTY', async () => inode(sys.journal[1], (b) => { JournalId1.at(b).flags |= JOURNAL_DIRTY; })],
   'local alloc: window without use': ['LALLOC_NZ_USED', async () => inode(sys.localAlloc[0], (b) => b.dv.setUint32(0xb8, 4, true))],
   'truncate log: range': ['TRUNCATE_REC_START_RANGE', async () => inode(sys.truncateLog[0], (b) => { b.dv.setUint16(0xc2, 1, true); b.dv.setUint32(0xc8, 2 ** 31, true); b.dv.setUint32(0xcc, 1, true); })],
