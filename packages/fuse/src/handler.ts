@@ -149,6 +149,8 @@ export interface FuseHandler<F extends OpenFile = OpenFile, D extends OpenDirect
    * the umask, which is the handler's to apply where no default ACL does its work; else the kernel has applied it.
    */
   readonly acl?: boolean;
+  /** Files opened with `directIo` may be mapped shared (default). False where nobody keeps the pages of such mappings coherent: mmap says ENODEV. */
+  readonly mapsDirectIo?: boolean;
   /** Entry of `name` in directory `parent`. Throws ENOENT, or returns a negative entry to be remembered. */
   lookup(caller: Caller, parent: number, name: Buffer): MaybePromise<Entry | NegativeEntry>;
   /** The kernel gives back `count` references of `nodeid`. Must not fail; there is no reply. */

@@ -71,6 +71,11 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     this.#xattrs = new Xattrs(volume);
   }
 
+  /** Pages of a shared mapping would be stale as soon as another node writes, and written back when it is too late. */
+  get mapsDirectIo(): boolean {
+    return !this.#shared;
+  }
+
   get acl(): boolean {
     return this.volume.geo.xattr;
   }

@@ -187,6 +187,7 @@ export class HostVolume {
       const at = await listen(server, spec, this.options.device, name);
       const one: Export = { spec, name, path: filePath, ino: found.blkno, opened, server, ...at };
       this.#exports.set(name, one);
+      this.#exportsChanged();
       return factsOf(one);
     } catch (error) {
       for (const step of undo.reverse()) await step();
@@ -199,10 +200,16 @@ export class HostVolume {
     const found = this.#exports.get(name);
     if (found === undefined) throw new UsageError('EXPORT_UNKNOWN', 'ENOENT', `${this.options.device} has no export ${name}`, { name });
     this.#exports.delete(name);
+    this.#exportsChanged();
     await found.server.removeExport(name);
     await found.server.close();
     await found.opened.close();
     await this.volume.names.forget(found.ino);
+  }
+
+  /** Under the very names and sockets they have now, so that clients that reconnect find them. */
+  #exportsChanged(): void {
+    this.options.cluster?.exporting([...this.#exports.values()].map(({ spec, name, socket, tcp }) => ({ ...spec, name, socket: spec.tcp === undefined ? socket : undefined, tcp })));
   }
 
   facts(): VolumeFacts {

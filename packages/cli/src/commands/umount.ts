@@ -1,9 +1,9 @@
 /** `lunfs umount`: ends a mount, or the whole process that has a device in use. */
 import path from 'node:path';
 import type { Command } from 'commander';
-import { UsageError } from '@lunfs/device';
+import { LunfsError, UsageError } from '@lunfs/device';
 import { unmount } from '@lunfs/fuse';
-import { connectVolumeProcess } from '@lunfs/host';
+import { connectDaemon, connectVolumeProcess } from '@lunfs/host';
 import { examples } from '../command.js';
 import { useData } from '../daemon-option.js';
 import { mountedDevice } from '../mounted.js';
@@ -37,8 +37,23 @@ async function endMount(directory: string, device: string): Promise<void> {
   }
 }
 
+/** A volume of the cluster that lunfsd is about to mount again has no process at the moment. */
+async function endAwaited(device: string, error: unknown): Promise<undefined> {
+  if (!(error instanceof LunfsError) || error.code !== 'NO_VOLUME_PROCESS') throw error;
+  const daemon = await connectDaemon().catch(() => undefined);
+  if (daemon === undefined) throw error;
+  try {
+    await daemon.umount(path.resolve(device));
+  } catch (refused) {
+    throw refused instanceof LunfsError && refused.code === 'NOT_MOUNTED' ? error : refused;
+  } finally {
+    daemon.close();
+  }
+}
+
 async function endProcess(device: string, force: boolean): Promise<void> {
-  const control = await connectVolumeProcess(device);
+  const control = await connectVolumeProcess(device).catch((error: unknown) => endAwaited(device, error));
+  if (control === undefined) return;
   try {
     const { exports, mount } = await control.status();
     const busy = exports.filter((one) => one.connections > 0).map((one) => one.name);

@@ -53,6 +53,8 @@ export interface Support {
   readonly posixLocks: boolean;
   readonly flock: boolean;
   readonly acl: boolean;
+  /** Shared mappings of files without a page cache. */
+  readonly mapsDirectIo: boolean;
 }
 
 /**
@@ -69,7 +71,7 @@ export function answerInit(message: Uint8Array, support: Support): { reply: Uint
       { major: body.major, minor: body.minor });
   }
   const wanted = WANTED | (support.posixLocks ? INIT_FLAG.POSIX_LOCKS : 0) | (support.flock ? INIT_FLAG.FLOCK_LOCKS : 0) | (support.acl ? WANTED_ACL : 0);
-  const agreed: Negotiated = { minor: body.minor, flags: (wanted & body.flags) >>> 0, flags2: (WANTED2 & body.flags2) >>> 0 };
+  const agreed: Negotiated = { minor: body.minor, flags: (wanted & body.flags) >>> 0, flags2: support.mapsDirectIo ? (WANTED2 & body.flags2) >>> 0 : 0 };
   const reply = replies.init(header.unique, {
     major: FUSE_MAJOR,
     minor: Math.min(FUSE_MINOR, body.minor),

@@ -116,7 +116,7 @@ describe('replies', () => {
 });
 
 describe('INIT', () => {
-  const none = { posixLocks: false, flock: false, acl: false };
+  const none = { posixLocks: false, flock: false, acl: false, mapsDirectIo: true };
 
   it('agrees on features both have, never on the writeback cache', () => {
     const { reply, agreed } = answerInit(message('INIT', Buffer.concat([u32(7, 45, 131072, 0xffffffff, 0xffffffff), Buffer.alloc(44)])), none);
@@ -127,7 +127,7 @@ describe('INIT', () => {
     expect(out.flags & (INIT_FLAG.POSIX_LOCKS | INIT_FLAG.POSIX_ACL | INIT_FLAG.DONT_MASK)).toBe(0);
     const acl = answerInit(message('INIT', Buffer.concat([u32(7, 45, 131072, 0xffffffff, 0xffffffff), Buffer.alloc(44)])), { ...none, acl: true });
     expect((acl.agreed?.flags ?? 0) & (INIT_FLAG.POSIX_ACL | INIT_FLAG.DONT_MASK | INIT_FLAG.SETXATTR_EXT)).toBe(INIT_FLAG.POSIX_ACL | INIT_FLAG.DONT_MASK | INIT_FLAG.SETXATTR_EXT);
-    const few = answerInit(message('INIT', u32(7, 31, 4096, INIT_FLAG.ASYNC_READ)), { posixLocks: true, flock: true, acl: true });
+    const few = answerInit(message('INIT', u32(7, 31, 4096, INIT_FLAG.ASYNC_READ)), { posixLocks: true, flock: true, acl: true, mapsDirectIo: false });
     expect(few.agreed).toEqual({ minor: 31, flags: INIT_FLAG.ASYNC_READ, flags2: 0 });
   });
 

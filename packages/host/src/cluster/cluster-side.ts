@@ -55,6 +55,11 @@ export class ClusterSide {
     return { volume, joining, member: this.#member! };
   }
 
+  /** What the next incarnation is to serve as well, should this one not end by itself. */
+  exporting(specs: readonly unknown[]): void {
+    this.#link.sendJson(KIND.exports, specs);
+  }
+
   /** Nothing of this process is left in the cluster: lunfsd may say goodbye for it. Call it last. */
   async left(): Promise<void> {
     this.#link.send(KIND.left);

@@ -18,6 +18,8 @@ export const KIND = {
   opened: 5,
   /** The domain is left and the volume unmounted: the process ends now, and nothing is to be recovered. */
   left: 6,
+  /** JSON: what the process exports now (`ExportSpec[]`): the next incarnation exports it, too. */
+  exports: 7,
 
   /** How request `id` ended: `node` an index of RESULTS, `value` the status. */
   result: 33,

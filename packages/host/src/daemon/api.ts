@@ -12,6 +12,7 @@ import type { VolumeSpec } from './managed-volume.js';
 export const DAEMON_METHODS: Methods<Lunfsd> = {
   status: ({ target }) => target.facts(),
   mount: ({ target, params }) => target.mount(volumeSpec(params)),
+  umount: ({ target, params }) => target.umount(params.string('device')),
   stop: async ({ target, stop }) => {
     await target.leave();
     stop();
@@ -43,6 +44,11 @@ export class DaemonClient extends ControlConnection {
   /** Mount a volume of the cluster; resolves when it is. */
   mount(spec: VolumeSpec): Promise<VolumeFacts> {
     return this.call('mount', { device: spec.device, logicalBlockSize: spec.logicalBlockSize, ...spec.mount });
+  }
+
+  /** End a volume, mounted or about to be mounted again. Throws NOT_MOUNTED. */
+  umount(device: string): Promise<void> {
+    return this.call('umount', { device });
   }
 
   /** Unmount all volumes, leave the cluster, end. */

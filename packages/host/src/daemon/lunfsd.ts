@@ -4,7 +4,7 @@
  */
 import os from 'node:os';
 import { ClusterError, UsageError, monotonicMs } from '@lunfs/device';
-import { type ClusterConfig, type ClusterNode, DEFAULT_CLUSTER_CONF, type HeartbeatMode, type PeerStatistics, type RegionFacts, type Timeouts, localNode, readClusterConf, readSettings, timeoutsOf } from '@lunfs/o2cb';
+import { type ClusterConfig, type ClusterNode, DEFAULT_CLUSTER_CONF, type HeartbeatMode, type PeerStatistics, type RegionFacts, type Timeouts, localNode, readClusterConf, readSettings, refuseClone, timeoutsOf } from '@lunfs/o2cb';
 import { pause } from '../clock.js';
 import type { OpenedVolume } from '../cluster/joining.js';
 import type { VolumeFacts } from '../host-volume.js';
@@ -69,6 +69,9 @@ export class Lunfsd implements NodeOf {
     const conf = readClusterConf(file);
     const named = options.cluster ?? (conf.clusters.length === 1 ? conf.clusters[0].name : settings.bootCluster);
     const config = conf.cluster(named);
+    if (config.heartbeatMode === 'global') {
+      throw new UsageError('GLOBAL_HEARTBEAT', 'EOPNOTSUPP', `cluster "${config.name}" has heartbeat_mode = global, lunfsd beats on the volumes it mounts (local): set it to local on all nodes (lunfs o2cb heartbeat-mode ${config.name} local), or leave this cluster to the kernel's nodes`, { file, cluster: config.name });
+    }
     const local = localNode(config, options.node ?? os.hostname(), file);
     const timeouts = timeoutsOf(settings);
     const directory = runDirectory({ ...process.env, LUNFS_RUN_DIR: options.data ?? process.env.LUNFS_RUN_DIR });
@@ -98,12 +101,27 @@ export class Lunfsd implements NodeOf {
   async mount(spec: VolumeSpec): Promise<VolumeFacts> {
     if (this.#leaving) throw new ClusterError('DAEMON_LEAVES', 'lunfsd is leaving the cluster; start it again: lunfs up', {});
     const identity = deviceIdentity(spec.device);
-    const same = [...this.#volumes].find((one) => deviceIdentity(one.spec.device) === identity);
+    let same = this.#byIdentity(identity);
+    if (same?.leaving) {
+      await same.ended;
+      same = this.#byIdentity(identity);
+    }
     if (same !== undefined) throw new UsageError('ALREADY_MOUNTED', 'EBUSY', `${spec.device} is mounted on ${same.spec.mount.directory} already`, { device: spec.device, directory: same.spec.mount.directory });
     const volume = new ManagedVolume(this, spec);
     this.#volumes.add(volume);
     void volume.ended.then(() => this.#volumes.delete(volume));
     return volume.start();
+  }
+
+  /** End a volume, also one that is not mounted at the moment because it comes back from a fence. Throws NOT_MOUNTED. */
+  async umount(device: string): Promise<void> {
+    const volume = this.#byIdentity(deviceIdentity(device));
+    if (volume === undefined) throw new UsageError('NOT_MOUNTED', 'EINVAL', `lunfsd has not mounted ${device}; lunfs status lists what it has`, { device });
+    await volume.stop();
+  }
+
+  #byIdentity(identity: string): ManagedVolume | undefined {
+    return [...this.#volumes].find((one) => deviceIdentity(one.spec.device) === identity);
   }
 
   /** Unmount everything and leave the cluster. */
@@ -177,10 +195,7 @@ export class Lunfsd implements NodeOf {
     if (stack !== undefined && stack.cluster !== name) refuse('OTHER_CLUSTER', `${device} belongs to cluster "${stack.cluster}", this host is a member of "${name}"; tunefs.ocfs2 --update-cluster-stack changes it`);
     const global = stack?.globalHeartbeat ?? false;
     if (global !== (heartbeatMode === 'global')) refuse('OTHER_HEARTBEAT', `${device} is made for ${global ? 'global' : 'local'} heartbeat, cluster "${name}" has heartbeat_mode = ${heartbeatMode}`);
-    const clone = [...this.#volumes].find((one) => one.uuid === uuid && one.spec.device !== device);
-    if (clone !== undefined) {
-      refuse('SAME_UUID', `${device} has the UUID ${uuid} of ${clone.spec.device}, which is mounted on ${clone.spec.mount.directory}: a copy of a volume needs a UUID of its own (tunefs.ocfs2 -U, while nobody has the copy mounted)`);
-    }
+    refuseClone(device, uuid, [...this.#volumes].flatMap((one) => (one.uuid === undefined ? [] : [{ device: one.spec.device, uuid: one.uuid }])));
   }
 
   /** A node that was silent when we began to beat may only hang: it is dead, and its journal to be replayed, after its time alone. */

@@ -18,7 +18,7 @@ import type { Joining, OpenedVolume } from '../cluster/joining.js';
 import { Link, jsonOf } from '../cluster/link.js';
 import { type Member, MemberServer } from '../cluster/member-server.js';
 import { toWire } from '../control-protocol.js';
-import type { MountSpec, VolumeFacts } from '../host-volume.js';
+import type { ExportSpec, MountSpec, VolumeFacts } from '../host-volume.js';
 import { type StartedProcess, startVolumeProcess } from '../volume-process.js';
 import type { Supervisor } from './supervisor.js';
 
@@ -98,6 +98,7 @@ export class ManagedVolume {
   #now: Incarnation | undefined;
   #fenced = 0;
   #lastEnd: string | undefined;
+  #exports: readonly ExportSpec[] = [];
   #unwanted = false;
   #closed!: () => void;
   /** Resolves when no process of an incarnation runs. */
@@ -133,6 +134,11 @@ export class ManagedVolume {
     }
   }
 
+  /** It has said goodbye and will have ended soon. */
+  get leaving(): boolean {
+    return this.#unwanted || this.#now?.left === true || (this.state === 'mounted' && this.#now === undefined);
+  }
+
   /** Kill the process at once: the node is fenced. It comes back by itself. */
   kill(): void {
     this.#now?.child.kill('SIGKILL');
@@ -155,7 +161,7 @@ export class ManagedVolume {
     let mounted = false;
     try {
       const started = await startVolumeProcess({
-        device, mount, logicalBlockSize, cluster: { socket: supervisor.socket, token, stillMs },
+        device, mount, logicalBlockSize, exports: this.#exports, cluster: { socket: supervisor.socket, token, stillMs },
         supervised: {
           runDirectory,
           begun: (child) => {
@@ -164,6 +170,8 @@ export class ManagedVolume {
             });
             mine = { token, child, exited, left: false, link: new Link(child.stdio[LINK_FD] as unknown as Duplex, (frame) => this.#received(mine!, frame)) };
             this.#now = mine;
+            // A process that nobody can talk to any more answers its peers never: they must recover it.
+            void mine.link.closed.then(() => mine?.left === false && child.kill('SIGKILL'));
             this.gone = over = exited.then((how) => this.#exited(mine!, how, mounted));
           },
         },
@@ -182,6 +190,7 @@ export class ManagedVolume {
   #received(mine: Incarnation, frame: Frame): void {
     if (frame.kind === KIND.opened) void this.#opened(mine, jsonOf<OpenedVolume>(frame));
     else if (frame.kind === KIND.left) mine.left = true;
+    else if (frame.kind === KIND.exports) this.#exports = jsonOf<ExportSpec[]>(frame);
     else if (mine.server?.receive(frame) !== true) throw new ClusterError('LINK_FRAME', `a volume process sent a frame of kind ${frame.kind} that means nothing now`);
   }
 
@@ -214,7 +223,8 @@ export class ManagedVolume {
     if (!clean) {
       this.#fenced++;
       this.#lastEnd = how;
-      this.node.died(this, how);
+      // Where the region itself is lost, peers learn of it by that; else nobody would.
+      if (mine.region?.deadline.state !== 'lost') this.node.died(this, how);
     }
     await mine.region?.stop();
     if (clean || this.#unwanted || !mounted) {
