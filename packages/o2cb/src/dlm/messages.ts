@@ -1,7 +1,7 @@
 /** Every payload of o2dlm (cluster-protocols.md 5; Linux 6.1 fs/ocfs2/dlm/dlmcommon.h), decoded and encoded by tables. */
 import { NODE_MAP_BYTES } from '../node-map.js';
-import { type Struct, be16, be32, be64, bytes, malformed, nodes, s8, struct, text, u8 } from './packet.js';
-import { FLAG, LVB_SIZE, MAX_MIGRATABLE_LOCKS, TYPE } from './status.js';
+import { type Struct, be16, be32, be64, bytes, malformed, nodeNumber, nodes, s8, struct, text, u8 } from './packet.js';
+import { EX, FLAG, IV, LVB_SIZE, MAX_MIGRATABLE_LOCKS, NL, PR, TYPE } from './status.js';
 
 const NAME = 64;
 /** A lock's name has at most 32 bytes, whatever the room for it. */
@@ -57,7 +57,7 @@ const lockRequest = (name: string) => struct(name, 80, { cookie: be64(0), flags:
 const reference = (name: string) => fixed(name, struct(name, 72, { node: u8(6), name: lockName(name, 7, 8) }));
 const joining = (name: string) => fixed(name, struct(name, 68, { node: u8(0), domain: text(name, 3, 4, NAME, NAME) }));
 const exiting = (name: string) => fixed(name, struct(name, 4, { node: u8(0) }));
-const recovering = (name: string) => fixed(name, struct(name, 8, { node: u8(0), dead: u8(1) }));
+const recovering = (name: string) => fixed(name, struct(name, 8, { node: u8(0), dead: nodeNumber(name, 1) }));
 
 /** A lock in MIG_LOCKRES. */
 export interface PackedLock {
@@ -78,6 +78,8 @@ const lockresHead = struct('MIG_LOCKRES', 112, {
   master: u8(0), name: lockName('MIG_LOCKRES', 1, 16, 32), count: u8(2), flags: u8(3), total: be32(4), cookie: be64(8), lvb: bytes(48, LVB_SIZE),
 });
 
+const MODES = new Set<number>([IV, NL, PR, EX]);
+
 export interface MigratedResource {
   /** The owner before; 255 when it is not known. */
   readonly master: number;
@@ -96,7 +98,11 @@ const migLockres: Codec<MigratedResource> = {
   decode(payload) {
     const { count, ...head } = lockresHead.read(payload);
     if (count > MAX_MIGRATABLE_LOCKS) throw malformed('MIG_LOCKRES', `${count} locks (at most ${MAX_MIGRATABLE_LOCKS})`);
-    return { ...head, locks: Array.from({ length: count }, (_, i) => packedLock.read(payload, lockresHead.size + i * packedLock.size)) };
+    const locks = Array.from({ length: count }, (_, i) => packedLock.read(payload, lockresHead.size + i * packedLock.size));
+    for (const { list, mode, convertMode } of locks) {
+      if (list > 2 || !MODES.has(mode) || !MODES.has(convertMode)) throw malformed('MIG_LOCKRES', `a lock of mode ${mode}, to ${convertMode}, on list ${list}`);
+    }
+    return { ...head, locks };
   },
   encode(value) {
     const out = new Uint8Array(lockresHead.size + value.locks.length * packedLock.size);

@@ -3,7 +3,7 @@
  * padding: written as zero, ignored when read. Offsets are checked at load: no field leaves the structure or overlaps another.
  */
 import { CorruptionError, InternalError } from '@lunfs/device';
-import { NODE_MAP_BYTES, NodeMap } from '../node-map.js';
+import { MAX_NODES, NODE_MAP_BYTES, NodeMap } from '../node-map.js';
 
 export interface Field<T> {
   /** Bytes the field occupies: pairs of offset and length. */
@@ -59,6 +59,16 @@ export const s8 = (at: number): Field<number> => ({ spans: [[at, 1]], read: (vie
 export const be16 = (at: number): Field<number> => ({ spans: [[at, 2]], read: (view) => view.getUint16(at), write: (view, value) => view.setUint16(at, value) });
 export const be32 = (at: number): Field<number> => ({ spans: [[at, 4]], read: (view) => view.getUint32(at), write: (view, value) => view.setUint32(at, value) });
 export const be64 = (at: number): Field<bigint> => ({ spans: [[at, 8]], read: (view) => view.getBigUint64(at), write: (view, value) => view.setBigUint64(at, value) });
+
+/** A number of a node; what is none is refused. */
+export const nodeNumber = (what: string, at: number): Field<number> => ({
+  ...u8(at),
+  read(view) {
+    const node = view.getUint8(at);
+    if (node >= MAX_NODES) throw malformed(what, `${node} is no node`);
+    return node;
+  },
+});
 
 /** Raw bytes; a copy when read. */
 export const bytes = (at: number, length: number): Field<Uint8Array> => ({

@@ -59,9 +59,13 @@ export class Scripted {
 
   /** A message of another node; its status, or undefined without a handler. */
   receive<T extends MessageType>(from: number, type: T, message: Message<T>): number | undefined {
+    return this.receiveRaw(from, type, encode(type, message));
+  }
+
+  receiveRaw(from: number, type: number, payload: Uint8Array): number | undefined {
     const key = type >= 510 && type !== 513 && type !== 514 && type !== 515 && type !== 516 && type !== 517 && type !== 518 && type !== 521 && type !== 522 ? DLM_MODULE_KEY : this.core.options.key;
     let status: number | undefined;
-    this.#handlers.get(`${key} ${type}`)?.(from, encode(type, message), (answer) => {
+    this.#handlers.get(`${key} ${type}`)?.(from, payload, (answer) => {
       status = answer === 'no-handler' ? undefined : answer;
     });
     return status;
