@@ -140,7 +140,7 @@ export function makeCase(targets: readonly Target[], schedule: Schedule, seed: n
   if (typeof task.mutation === 'object') {
     bytes = mutateBlock(blkno, task.mutation.block, surroundings);
     const { kind } = listed.blocks.get(blkno)!;
-    mayBeNothing = task.mutation.block === 'half of another block' || Buffer.compare(before, bytes) === 0 || /^(journal|slot map|heartbeat|quota leaf$)/.test(kind);
+    mayBeNothing = task.mutation.block === 'half of another block' || Buffer.compare(before, bytes) === 0 || /^(journal|slot map|heartbeat|local quota (chunk|entries))/.test(kind);
     text = `block ${blkno} (${kind}) becomes ${task.mutation.block}`;
   } else {
     const field = mutate(place, task.mutation, surroundings);
