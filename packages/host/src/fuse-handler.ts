@@ -200,7 +200,8 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   async write(_caller: Caller, file: MountedFile, offset: number, from: Uint8Array, how: { readonly killSuidGid: boolean }): Promise<number> {
     const { ctx } = this.volume;
     if (how.killSuidGid) await this.#dropSuid(file.ino);
-    await writeFile(ctx, file.ino, offset, from);
+    // Who did not ask for O_DIRECT is promised nothing before fsync: new clusters get their data behind the answer.
+    await writeFile(ctx, file.ino, offset, from, { behind: !file.survives });
     if (file.survives) await ctx.engine.log.commit({ durable: false });
     return from.length;
   }

@@ -1,7 +1,7 @@
 /** `lunfs mkfs`: mkfs.ocfs2's options and letters; asks before it overwrites anything it recognises. */
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
-import { type BlockDevice, ClusterError, UsageError, openIoWorkerDevice } from '@lunfs/device';
+import { type BlockDevice, ClusterError, UsageError, openDevice } from '@lunfs/device';
 import { type MkfsOptions, type Signature, type VolumePlan, formatVolume, pause, planVolume, probeDevice, systemRandom } from '@lunfs/ocfs2';
 import { wallSeconds } from '../clock.js';
 import { examples } from '../command.js';
@@ -69,7 +69,7 @@ export function mkfs(program: Command): void {
 async function run(path: string, blocks: number | undefined, options: Options): Promise<void> {
   const wanted = mkfsOptions(blocks, options);
   const warn = (message: string) => note('mkfs', message);
-  const device = await openIoWorkerDevice(path, { write: options.dryRun !== true, exclusive: options.dryRun !== true, warn });
+  const device = await openDevice(path, { write: options.dryRun !== true, exclusive: options.dryRun !== true, warn });
   try {
     const plan = planVolume(device, wanted);
     const found = await probeDevice(device, pause);

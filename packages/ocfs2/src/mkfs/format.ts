@@ -26,7 +26,9 @@ export interface MkfsEnvironment {
 }
 
 const END = 2 ** 20;
+/** Discarding is a helper program's: few steps, each of at least this many bytes. */
 const DISCARD_STEP = 2 ** 31;
+const DISCARD_STEPS = 128;
 const ZERO_STEP = 64 * 2 ** 20;
 /** Largest single write, and how many are under way at once. */
 const MOST_WRITE = 4 * 2 ** 20;
@@ -55,9 +57,10 @@ export async function formatVolume(device: BlockDevice, options: MkfsOptions, en
   const tell = (stage: MkfsProgress['stage'], done: number, total: number) => env.progress?.({ stage, done, total });
   const { blockSize, bytes } = plan;
   if (device.canDiscard && options.discard !== false) {
-    for (let at = 0; at < bytes; at += DISCARD_STEP) {
-      await device.discard(at, Math.min(DISCARD_STEP, bytes - at));
-      tell('discard', Math.min(at + DISCARD_STEP, bytes), bytes);
+    const step = DISCARD_STEP * Math.ceil(bytes / DISCARD_STEP / DISCARD_STEPS);
+    for (let at = 0; at < bytes; at += step) {
+      await device.discard(at, Math.min(step, bytes - at));
+      tell('discard', Math.min(at + step, bytes), bytes);
     }
   }
   await device.writeZeroes(0, Math.min(END, bytes));
@@ -96,13 +99,21 @@ async function zeroRanges(device: BlockDevice, { plan, zeroes }: Layout, report:
   }
 }
 
-/** Run `work` on every item, some at once, in order of their start. */
-async function inBatches<T>(items: readonly T[], work: (item: T) => Promise<void>, report: (done: number) => void): Promise<void> {
-  for (let i = 0; i < items.length; i += WRITES_AT_ONCE) {
-    const batch = items.slice(i, i + WRITES_AT_ONCE);
-    await Promise.all(batch.map(work));
-    report(i + batch.length);
-  }
+/** Run `work` for 0 to `count` - 1, some at once, in order of their start. After a failure none is started, and none is under way when it is thrown. */
+async function severalAtOnce(count: number, work: (index: number) => Promise<void>, report: (done: number) => void): Promise<void> {
+  let next = 0, done = 0, failed = false;
+  const lane = async (): Promise<void> => {
+    while (next < count && !failed) {
+      try {
+        await work(next++);
+      } catch (error) {
+        failed = true;
+        throw error;
+      }
+      report(++done);
+    }
+  };
+  for (const result of await Promise.allSettled(Array.from({ length: WRITES_AT_ONCE }, lane))) if (result.status === 'rejected') throw result.reason;
 }
 
 /** Write all blocks, neighbours together. */
@@ -114,7 +125,8 @@ async function writeBlocks(device: BlockDevice, { plan, blocks }: Layout, report
     if (run !== undefined && run[run.length - 1] + 1 === blkno && (run.length + 1) * blockSize <= MOST_WRITE) run.push(blkno);
     else runs.push([blkno]);
   }
-  await inBatches(runs, async (run) => {
+  await severalAtOnce(runs.length, async (index) => {
+    const run = runs[index];
     const bytes = new Uint8Array(run.length * blockSize);
     for (const [i, blkno] of run.entries()) bytes.set(blocks.get(blkno)!, i * blockSize);
     await device.write(run[0] * blockSize, bytes);
@@ -124,7 +136,7 @@ async function writeBlocks(device: BlockDevice, { plan, blocks }: Layout, report
 /** Every group's descriptor with the rest of its cluster zero. */
 async function writeGroups(device: BlockDevice, { plan, group }: Layout, report: Report): Promise<void> {
   const { clusterGroups, clusterSize, blockSize } = plan;
-  await inBatches(Array.from({ length: clusterGroups }, (_, index) => index), async (index) => {
+  await severalAtOnce(clusterGroups, async (index) => {
     const { blkno, bytes } = group(index);
     const head = new Uint8Array(Math.max(blockSize, device.logicalBlockSize));
     head.set(bytes);

@@ -88,6 +88,11 @@ async function patch(device: BlockDevice, sectorAt: number, change: (sector: Uin
   await device.write(sectorAt, sector);
 }
 
+/** All of them have ended, also when one failed: until then their memory is in use. */
+export async function allEnded(writes: Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(writes)) if (result.status === 'rejected') throw result.reason;
+}
+
 /** Fill a piece that held nothing before: `data` at `at` bytes from its start, zeroes elsewhere. What lay on the device is not read. */
 export async function writeFresh(device: BlockDevice, piece: Piece, at: number, data: Uint8Array): Promise<void> {
   const unit = device.logicalBlockSize;
@@ -105,7 +110,7 @@ export async function writeFresh(device: BlockDevice, piece: Piece, at: number, 
     writes.push(padded(to, b));
   }
   if (from < to) writes.push(device.write(piece.device + from, data.subarray(from - at, to - at)));
-  await Promise.all(writes);
+  await allEnded(writes);
 
   function padded(start: number, stop: number): Promise<void> {
     const block = new Uint8Array(stop - start);

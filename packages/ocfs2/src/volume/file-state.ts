@@ -29,6 +29,8 @@ export class FileState {
   /** Since when the dinode's times are late, in monotonic milliseconds. */
   lateSince = 0;
   uses = 0;
+  /** Bytes of writes that were answered before they reached the device. */
+  behind = 0;
 
   /** Step 2 above. */
   async recall(): Promise<void> {
@@ -49,13 +51,21 @@ export async function withFile<T>(ctx: FsContext, ino: number, work: (state: Fil
   const map = states(ctx);
   let state = map.get(ino);
   if (state === undefined) map.set(ino, (state = new FileState()));
-  state.uses++;
+  const done = useState(ctx, ino, state);
   try {
     return await work(state);
   } finally {
-    state.uses--;
-    forgetIdle(map, ino, state);
+    done();
   }
+}
+
+/** Keep a file's state for longer than the work that has it. Returns what ends that. */
+export function useState(ctx: FsContext, ino: number, state: FileState): () => void {
+  state.uses++;
+  return () => {
+    state.uses--;
+    forgetIdle(states(ctx), ino, state);
+  };
 }
 
 function forgetIdle(map: Map<number, FileState>, ino: number, state: FileState): void {

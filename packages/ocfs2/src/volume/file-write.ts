@@ -19,12 +19,14 @@ import { hasRefTree } from '../refcount/index.js';
 import { claimClusters } from '../alloc/index.js';
 import type { Op } from '../txn/index.js';
 import { COW_BYTES, cowRange, unshare } from './file-cow.js';
-import { type Piece, writeBytes, writeFresh, zeroBytes } from './file-data.js';
+import { type Piece, allEnded, writeBytes, writeFresh, zeroBytes } from './file-data.js';
 import { becomesInline, inlineToExtents, writeInline } from './file-inline.js';
 import { type Segment, isInline, lockFile, segments } from './file-map.js';
-import { type FileState, noteInPlaceWrite, touch, withFile } from './file-state.js';
+import { type FileState, noteInPlaceWrite, touch, useState, withFile } from './file-state.js';
 import { Ordered } from './ordered.js';
 
+/** Bytes of one file that may be on their way to the device after their write was answered. */
+export const MOST_BEHIND = 1 << 20;
 /** Pieces one operation takes on at most, so that it fits a transaction. */
 const MAX_PIECES = 64;
 /** Of these, pieces of shared extents that one stretch of a write copies at most: each may change blocks of two trees. */
@@ -47,25 +49,31 @@ export function checkFileRange(ctx: FsContext, ino: number, offset: number, leng
 /**
  * Write all of `from` at byte `offset` (`'append'`: at i_size) of a regular file. Returns the offset written at. When it
  * resolves every reader of this process sees the data; durable after `log.commit()` and a device flush.
+ * `behind`: data of clusters that are new to the file may reach the device after that (see `writeBehind`).
  * Throws NO_SPACE, FILE_TOO_LARGE; what an earlier operation of the same call wrote stays.
  */
-export async function writeFile(ctx: FsContext, ino: number, offset: number | 'append', from: Uint8Array): Promise<number> {
+export async function writeFile(ctx: FsContext, ino: number, offset: number | 'append', from: Uint8Array, { behind = false } = {}): Promise<number> {
   checkFileRange(ctx, ino, offset === 'append' ? 0 : offset, from.length);
   if (from.length === 0) return offset === 'append' ? 0 : offset;
   return withFile(ctx, ino, async (state) => {
-    if (offset !== 'append' && (await writeInPlace(ctx, ino, state, offset, from))) {
+    if (offset !== 'append' && !passesEnd(ctx, ino, offset + from.length) && (await writeInPlace(ctx, ino, state, offset, from))) {
       await noteInPlaceWrite(ctx, ino);
       return offset;
     }
     const at = offset === 'append' ? undefined : offset;
     let start = at;
     for (let done = 0; done < from.length; ) {
-      const step = await writeAllocating(ctx, ino, state, start === undefined ? undefined : start + done, from.subarray(done));
+      const step = await writeAllocating(ctx, ino, state, start === undefined ? undefined : start + done, from.subarray(done), behind);
       start ??= step.offset;
       done += step.length;
     }
     return start!;
   });
+}
+
+/** Known without waiting to end behind i_size, as appends do: not in place, then. */
+function passesEnd(ctx: FsContext, ino: number, end: number): boolean {
+  return ctx.engine.readNow('size', (op) => end > lockFile(op, ctx, ino, EX).di.size) ?? false;
 }
 
 /** Write in place if that is possible. Holds the range in whole logical blocks: those at the edges are read and patched. */
@@ -120,13 +128,14 @@ interface WritePlan extends Step {
 }
 
 /** One operation's worth of a write that allocates, converts or extends. */
-async function writeAllocating(ctx: FsContext, ino: number, state: FileState, at: number | undefined, from: Uint8Array): Promise<Step> {
+async function writeAllocating(ctx: FsContext, ino: number, state: FileState, at: number | undefined, from: Uint8Array, mayBehind: boolean): Promise<Step> {
   const { clusterSize } = ctx.geo;
+  const look = (op: Op) => {
+    const ref = lockFile(op, ctx, ino, EX);
+    return { size: ref.di.size, shares: hasRefTree(ref) };
+  };
   for (;;) {
-    const { size, shares } = await ctx.engine.read('size', (op) => {
-      const ref = lockFile(op, ctx, ino, EX);
-      return { size: ref.di.size, shares: hasRefTree(ref) };
-    });
+    const { size, shares } = ctx.engine.readNow('size', look) ?? (await ctx.engine.read('size', look));
     const offset = at ?? size, end = offset + from.length;
     if (at === undefined) checkFileRange(ctx, ino, offset, from.length);
     if (!ctx.geo.sparse && offset > size) {
@@ -139,6 +148,7 @@ async function writeAllocating(ctx: FsContext, ino: number, state: FileState, at
     const lockFrom = Math.max(0, Math.floor((extends_ ? Math.min(offset, size) : offset) / clusterSize) * clusterSize - around);
     const lockTo = extends_ ? Number.POSITIVE_INFINITY : Math.ceil(end / clusterSize) * clusterSize + around;
     const release = await state.ranges.lock(lockFrom, lockTo, true);
+    let behind = false;
     try {
       const ordered = new Ordered();
       const plan = await ctx.engine.run('write', (op): WritePlan | 'again' => {
@@ -152,6 +162,12 @@ async function writeAllocating(ctx: FsContext, ino: number, state: FileState, at
       if (plan === 'again') continue;
       const { device } = ctx.engine.cache;
       const unit = device.logicalBlockSize;
+      if (mayBehind && plan.fresh.length > 0 && plan.zero.length === 0 && plan.old.length === 0 && ordered.alone && state.behind + plan.length <= MOST_BEHIND) {
+        behind = true;
+        release.shrink(Math.ceil(end / clusterSize) * clusterSize);
+        writeBehind(ctx, ino, state, plan, from, ordered, release);
+        return plan;
+      }
       await ordered.finish(async () => {
         if (plan.zero.length > 0 || plan.old.some((p) => p.offset % unit !== 0 || (p.offset + p.length) % unit !== 0)) await state.recall();
         await Promise.all(plan.zero.map((p) => zeroBytes(device, p.device, p.length)));
@@ -163,9 +179,33 @@ async function writeAllocating(ctx: FsContext, ino: number, state: FileState, at
       });
       return plan;
     } finally {
-      release();
+      if (!behind) release();
     }
   }
+}
+
+/**
+ * Let data go to clusters that are new to the file while its writer goes on, from memory of our own. The transaction that shows them
+ * waits for it, and with it every fsync and every lock that is given away; if it fails, so does the log. Its range stays locked until
+ * it is there, so nobody reads or maps what is not written yet; and as the clusters can be freed only by a later operation, and reused
+ * only after that one is committed, the data never lands in what is somebody else's by then.
+ */
+function writeBehind(ctx: FsContext, ino: number, state: FileState, plan: WritePlan, from: Uint8Array, ordered: Ordered, release: () => void): void {
+  const { device } = ctx.engine.cache;
+  const own = device.pool?.acquire(plan.length) ?? new Uint8Array(plan.length);
+  own.set(from.subarray(0, plan.length));
+  const done = useState(ctx, ino, state);
+  state.behind += plan.length;
+  const data = (p: Piece) => own.subarray(Math.max(0, p.offset - plan.offset), Math.min(plan.length, p.offset + p.length - plan.offset));
+  void ordered
+    .finish(() => allEnded(plan.fresh.map((p) => writeFresh(device, p, Math.max(0, plan.offset - p.offset), data(p)))))
+    .catch(() => undefined) // the log's: its next commit fails
+    .finally(() => {
+      device.pool?.release(own);
+      state.behind -= plan.length;
+      release();
+      done();
+    });
 }
 
 /** `locked`: clusters of the file that may move. */

@@ -21,6 +21,11 @@ export class Ordered {
     op.ordered(done);
   }
 
+  /** All data there is comes with `finish`. */
+  get alone(): boolean {
+    return this.#extra.length === 0;
+  }
+
   /** In the operation: data to be written first by `finish`. */
   add(write: () => Promise<void>): void {
     this.#extra.push(write);

@@ -81,7 +81,7 @@ async function runScript(base: MemoryDevice, dice: Random, count: number): Promi
       const bytes = next(Math.max(last.length, where + length));
       bytes.set(data, where);
       states.push(bytes);
-      await run(writeFile(ctx, ino, kind === 0 ? 'append' : where, data));
+      await run(writeFile(ctx, ino, kind === 0 ? 'append' : where, data, { behind: dice.chance(0.5) }));
     } else if (kind < 7) {
       states.push(next(at));
       await run(truncateFile(ctx, ino, at));
