@@ -14,7 +14,7 @@ import { allocState } from './window-size.js';
 export type { ClusterRun } from './bitmap.js';
 export { freeClustersNow, statClusters } from './bitmap.js';
 export { closeLocalAlloc } from './local-alloc.js';
-export { flushTruncateLog, releaseClusters } from './truncate-log.js';
+export { flushTruncateLog, mayHoldClusters, releaseClusters } from './truncate-log.js';
 
 /**
  * Claim a run of `min` to `want` clusters, at cluster `goal` if that is free. Small requests come from the slot's local

@@ -65,6 +65,11 @@ export function releaseClusters(op: Op, ctx: FsContext, start: number, len: numb
   });
 }
 
+/** May the slot's truncate log hold clusters? */
+export function mayHoldClusters(ctx: FsContext): boolean {
+  return allocState(ctx).mayHoldLogged;
+}
+
 /** Leave the slot's truncate log empty; what was in it counts as used in the global bitmap from then on. */
 export function dropTruncateLog(op: Op, ctx: FsContext): ClusterRun[] {
   const blkno = ctx.sys.truncateLog[ctx.slot];

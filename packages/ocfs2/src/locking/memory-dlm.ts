@@ -82,6 +82,13 @@ export class MemoryDlm implements Dlm {
     }
   }
 
+  /** Locks that a node has, at any level. */
+  locksOf(node: number): number {
+    let count = 0;
+    for (const { granted, converting, blocked } of this.#resources.values()) count += [...granted, ...converting, ...blocked].filter((lock) => lock.node === node).length;
+    return count;
+  }
+
   /** As a node that never dies. */
   lock(name: string, level: LockLevel, events: DlmEvents, request: DlmRequest = {}): DlmLock {
     return this.#lock(name, level, events, request, -1);
@@ -96,7 +103,8 @@ export class MemoryDlm implements Dlm {
     if (request.trylock && !this.#grantable(lock, level, true)) {
       this.#tell(lock, () => events.ast('again', new Uint8Array(LVB_SIZE)));
       this.#forget(resource);
-    } else {
+    } else if (level === NL) this.#grant(lock); // in nobody's way, so there is no queue for it
+    else {
       lock.state = 'blocked';
       resource.blocked.push(lock);
       this.#pump(resource);

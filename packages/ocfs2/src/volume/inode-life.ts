@@ -183,10 +183,11 @@ export interface OrphanRecovery {
 
 /**
  * Process the orphan directories of these slots, as every node does after a mount and after another node's recovery
- * (Linux 6.1 fs/ocfs2/journal.c:ocfs2_recover_orphans). `cutToSize` frees what a file has beyond its size (file truncate).
+ * (Linux 6.1 fs/ocfs2/journal.c:ocfs2_recover_orphans). `cutToSize` frees what a file has beyond its size (file truncate);
+ * without it, as for slots of living nodes, whose direct writes may be under way, such files are left alone.
  */
 export async function recoverOrphans(
-  ctx: FsContext, slots: readonly number[], cutToSize: (blkno: number) => Promise<void>, table?: InodeTable,
+  ctx: FsContext, slots: readonly number[], cutToSize: ((blkno: number) => Promise<void>) | undefined, table?: InodeTable,
 ): Promise<OrphanRecovery> {
   const result: OrphanRecovery = { wiped: 0, cut: 0, left: 0, errors: [] };
   for (const slot of slots) {
@@ -196,6 +197,7 @@ export async function recoverOrphans(
       for (const { blkno, dio } of orphans) {
         try {
           if (dio) {
+            if (cutToSize === undefined) continue;
             await cutToSize(blkno);
             await ctx.engine.run('end of dio', (op) => dioOrphanRemove(op, ctx, ctx.editInode(op, blkno)));
             result.cut++;

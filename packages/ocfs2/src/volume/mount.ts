@@ -10,23 +10,27 @@
  * when the locks of their journals can be had, or the cluster tells of their death (node-recovery.ts).
  */
 import { type BlockDevice, ClusterError, InternalError, LunfsError, UsageError } from '@lunfs/device';
-import { closeLocalAlloc, flushTruncateLog } from '../alloc/index.js';
+import { closeLocalAlloc, flushTruncateLog, mayHoldClusters } from '../alloc/index.js';
 import { FsContext, type Random, type SystemFiles } from '../context.js';
 import { INCOMPAT } from '../format/constants.js';
 import { type Geometry, unknownRoCompat } from '../format/geometry.js';
 import { RawReader } from '../inspect/raw-reader.js';
 import { readSystemFiles } from '../inspect/system-files.js';
 import { Journal, JournalInode, type Timers, replayJournal } from '../journal/index.js';
-import { type Dlm, EX, LocalDlm, LockManager, PR, lockName, parseLockName } from '../locking/index.js';
+import { type Dlm, EX, LocalDlm, LockManager, ORPHAN_SCAN_LOCK, PR, lockName, parseLockName } from '../locking/index.js';
 import { BlockCache, type Clock, Engine, type Log, WriteBackLog } from '../txn/index.js';
+import type { HostCaches } from './cache-io.js';
+import { Chore } from './chores.js';
 import type { ClusterMember } from './cluster-member.js';
 import { pause, systemClock, systemTimers } from './clock.js';
 import { flushAllTimes, giveUpFile } from './file-state.js';
 import { cutToSize } from './file-truncate.js';
+import { Flocks } from './flocks.js';
 import { type OrphanRecovery, recoverOrphans } from './inode-life.js';
 import { Namespace } from './namespace-volume.js';
 import { NodeRecovery, type TakenOver } from './node-recovery.js';
 import { checkOffline, hasOfflineMark, setOfflineMark } from './offline.js';
+import { OrphanScan } from './orphan-scan.js';
 import { Quota } from '../quota/index.js';
 import { systemRandom } from './random.js';
 import { recoverJournals, settleSlots } from './recovery.js';
@@ -36,6 +40,8 @@ import { metaValue } from './value-blocks.js';
 
 /** Slots take their node number from the cluster; a local mount is node 0 (Linux 6.1 fs/ocfs2/super.c). */
 const LOCAL_NODE = 0;
+/** What lies in a member's truncate log is free for the others within this many milliseconds (Linux 6.1 fs/ocfs2/alloc.c:OCFS2_TRUNCATE_LOG_FLUSH_INTERVAL). */
+const TRUNCATE_LOG_MS = 2000;
 
 export interface MountOptions {
   /** Change nothing, not even to recover: dirty journals are replayed in memory. */
@@ -49,6 +55,8 @@ export interface MountOptions {
   readonly clock?: Clock;
   readonly timers?: Timers;
   readonly random?: Random;
+  /** With `offline`: nodes that beat, where the host can tell; else a global heartbeat leaves nodes with slots in doubt. */
+  readonly liveNodes?: () => Promise<readonly number[]>;
   /** How the heartbeat watch waits; for tests. */
   readonly pause?: (ms: number) => Promise<void>;
   /** Milliseconds after which changes are committed (Linux: mount option commit=). */
@@ -77,6 +85,8 @@ export class Volume {
   readonly names: Namespace;
   /** Quota of users and groups, if the volume keeps any. */
   readonly quota: Quota | undefined;
+  /** File locks of the whole cluster; a mount that is no member of one has none. */
+  readonly flocks: Flocks | undefined;
   /** Why changes are refused; undefined while the volume is writable. */
   readOnlyReason: LunfsError | undefined;
 
@@ -87,12 +97,18 @@ export class Volume {
     private readonly writer: Writer | undefined,
   ) {
     this.names = new Namespace(ctx);
+    this.flocks = writer?.membership && new Flocks(ctx, writer.membership.dlm);
     // If nobody else has the volume, all local quota files may be read and recovered.
     if (ctx.sys.quota.length > 0) this.quota = new Quota(ctx, writer?.membership === undefined ? allSlots(ctx.geo) : [ctx.slot]);
   }
 
   get geo(): Geometry {
     return this.ctx.geo;
+  }
+
+  /** What caches content and listings above this mount, and drops them before other nodes change them; undefined: nothing does. */
+  set caches(caches: HostCaches | undefined) {
+    this.ctx.caches = caches;
   }
 
   /**
@@ -105,7 +121,7 @@ export class Volume {
     const sys = await readSystemFiles(reader);
     if (options.cluster !== undefined) return Volume.#mountMember(reader, sys, options, options.cluster);
     if (options.readOnly) return Volume.#mountReadOnly(reader, sys, options);
-    if (!reader.geo.local) await checkOffline(reader, sys, options.pause ?? pause);
+    if (!reader.geo.local) await checkOffline(reader, sys, options.pause ?? pause, options.liveNodes);
     const marked = await hasOfflineMark(reader);
     const geo = reader.geo.local || marked ? reader.geo : await setOfflineMark(device, reader.geo, true);
     return Volume.#mountWritable(new RawReader(device, geo), sys, options);
@@ -171,7 +187,8 @@ export class Volume {
       stop(reason);
       options.onStuck?.(reason);
     };
-    const locks = buildLocks(cache, { ...options, dlm: member.dlm }, parts, { gated: (name) => recovery.gated(name), onStuck: stuck });
+    const scan = new OrphanScan();
+    const locks = buildLocks(cache, { ...options, dlm: member.dlm }, parts, { gated: (name) => recovery.gated(name), onStuck: stuck, scan });
     const recovery: NodeRecovery = new NodeRecovery({ reader, sys, member, locks, finish: async (slot) => volume?.finishRecovery(slot), onFailure: stuck });
     const unsubscribe = member.onDeath((node) => recovery.died(node));
     try {
@@ -192,19 +209,34 @@ export class Volume {
       parts.log = journal;
       const engine = buildEngine(cache, locks, journal, options, stop);
       const ctx = (parts.ctx = new FsContext(geo, sys, slot, engine, options.random ?? systemRandom));
-      volume = new Volume(device, ctx, { slots: [], blocks: 0 }, { journal, journalInode, slotMap, locks, membership: { recovery, reader, unsubscribe } });
+      volume = new Volume(device, ctx, { slots: [], blocks: 0 }, { journal, journalInode, slotMap, locks, membership: { dlm: member.dlm, recovery, reader, unsubscribe, chores: [] } });
       recovery.begin(ctx);
       await recovery.settled();
       await readTotalClusters(ctx);
       await volume.quota?.start(options.timers ?? systemTimers);
       const taken = new Set(slotMap.taken().map((entry) => entry.slot));
       const orphans = await volume.#recoverOrphans(allSlots(geo).filter((other) => other === slot || !taken.has(other)));
+      volume.#startChores(options, scan);
       const slots = [...(replayed === undefined ? [] : [{ slot, blocks: replayed }]), ...recovery.recovered];
       return Object.assign(volume, { recovery: { slots: slots.map((r) => r.slot), blocks: slots.reduce((sum, r) => sum + r.blocks, 0), orphans } });
     } catch (error) {
       unsubscribe();
+      // What was done is in place before locks go. Slot and journal stay as they are: the next mount recovers.
+      await (parts.log?.flush() ?? Promise.resolve()).then(() => locks.close(true)).catch(() => undefined); // the first error is the one to tell
       throw error;
     }
+  }
+
+  /** What a member does now and then for the others' sake. */
+  #startChores({ timers = systemTimers }: MountOptions, scan: OrphanScan): void {
+    const { ctx } = this;
+    const flush = async (): Promise<void> => {
+      if (mayHoldClusters(ctx) && this.readOnlyReason === undefined) await flushTruncateLog(ctx);
+    };
+    const look = async (): Promise<void> => {
+      if (this.readOnlyReason === undefined && (await scan.turn(ctx.engine.locks))) await recoverOrphans(ctx, allSlots(ctx.geo), undefined, this.names.inodes);
+    };
+    this.writer?.membership?.chores.push(new Chore(timers, () => TRUNCATE_LOG_MS, flush), new Chore(timers, () => OrphanScan.interval(ctx.random.u32()), look));
   }
 
   #recoverOrphans(slots: readonly number[]): Promise<OrphanRecovery> {
@@ -238,13 +270,16 @@ export class Volume {
   async unmount(): Promise<void> {
     const { writer, ctx } = this;
     if (writer === undefined) return;
+    for (const chore of writer.membership?.chores ?? []) await chore.stop();
     if (this.readOnlyReason !== undefined) {
       this.quota?.stop();
+      await this.flocks?.closeAll();
       if (writer.membership !== undefined) return this.#leaveInTrouble(writer, writer.membership);
       if (writer.journal.aborted === undefined) await writer.journal.commit({ barrier: true });
       return;
     }
     await flushAllTimes(ctx);
+    await this.flocks?.closeAll();
     await this.names.inodes.forgetAll();
     await this.quota?.close();
     if (writer.membership !== undefined) return this.#leave(writer, writer.membership);
@@ -306,9 +341,11 @@ interface Writer {
 
 /** What a member of a cluster has besides. */
 interface Membership {
+  readonly dlm: Dlm;
   readonly recovery: NodeRecovery;
   readonly reader: RawReader;
   readonly unsubscribe: () => void;
+  readonly chores: Chore[];
 }
 
 /** What a lock cache needs of a mount and exists only after the first locks are taken. */
@@ -341,14 +378,23 @@ function checkFeatures(geo: Geometry, { readOnly, offline, cluster }: MountOptio
   }
 }
 
-function buildLocks(cache: BlockCache, options: MountOptions, parts: Parts, hooks: { gated?: (name: string) => boolean; onStuck?: (error: Error) => void } = {}): LockManager {
+interface MemberHooks {
+  readonly gated?: (name: string) => boolean;
+  readonly onStuck?: (error: Error) => void;
+  readonly scan?: OrphanScan;
+}
+
+function buildLocks(cache: BlockCache, options: MountOptions, parts: Parts, hooks: MemberHooks = {}): LockManager {
   return new LockManager({
     dlm: options.dlm ?? new LocalDlm(), dropOwner: (name) => cache.dropOwner(name), settle: (name) => parts.log?.flushOwner(name) ?? Promise.resolve(),
     onDowngrade: async (name, from, _to, table) => {
       const lock = parseLockName(name);
-      if (parts.ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(parts.ctx, lock.blkno, from, table);
+      if (parts.ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(parts.ctx, lock.blkno, name, from, table);
     },
-    lvb: (name) => metaValue(cache, name),
+    lvb: (name) => (name === ORPHAN_SCAN_LOCK ? hooks.scan?.value() : metaValue(cache, name)),
+    onGranted: (name, _level, lvb) => {
+      if (name === ORPHAN_SCAN_LOCK) hooks.scan?.granted(lvb);
+    },
     gated: hooks.gated,
     onStuck: (_name, error) => hooks.onStuck?.(error),
   });

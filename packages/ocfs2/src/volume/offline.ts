@@ -45,15 +45,22 @@ export async function watchHeartbeat(reader: RawReader, heartbeat: number, pause
   return [...alive].sort((a, b) => a - b);
 }
 
-/** Throws unless the volume may be written offline: CLUSTER_ALIVE, SLOTS_TAKEN, TUNEFS_INTERRUPTED. */
-export async function checkOffline(reader: RawReader, sys: { heartbeat: number; slotMap: number }, pause: (ms: number) => Promise<void>): Promise<void> {
+/**
+ * Throws unless the volume may be written offline: CLUSTER_ALIVE, SLOTS_TAKEN, TUNEFS_INTERRUPTED. `liveNodes`: nodes that the
+ * caller knows to beat, on whatever device the cluster does; then nothing is left to doubt about nodes whose slots are taken.
+ */
+export async function checkOffline(
+  reader: RawReader, sys: { heartbeat: number; slotMap: number }, pause: (ms: number) => Promise<void>, liveNodes?: () => Promise<readonly number[]>,
+): Promise<void> {
   const { geo } = reader;
-  const alive = await watchHeartbeat(reader, sys.heartbeat, pause);
-  if (alive.length > 0) {
-    throw new ClusterError('CLUSTER_ALIVE', `${geo.device} is in use: node${alive.length > 1 ? 's' : ''} ${alive.join(', ')} beat on its heartbeat area; unmount it everywhere, or make this host a member of the cluster`, { device: geo.device, nodes: alive.join(',') });
-  }
+  const known = (await liveNodes?.()) ?? [];
+  const beating = await watchHeartbeat(reader, sys.heartbeat, pause);
   const taken = (await SlotMap.read(reader, sys.slotMap)).taken();
-  if (taken.length > 0 && geo.stack?.globalHeartbeat) {
+  const alive = [...new Set([...beating, ...taken.map(({ node }) => node).filter((node) => known.includes(node))])].sort((a, b) => a - b);
+  if (alive.length > 0) {
+    throw new ClusterError('CLUSTER_ALIVE', `${geo.device} is in use: node${alive.length > 1 ? 's' : ''} ${alive.join(', ')} are alive and may have it mounted; unmount it everywhere, or make this host a member of the cluster`, { device: geo.device, nodes: alive.join(',') });
+  }
+  if (taken.length > 0 && geo.stack?.globalHeartbeat && liveNodes === undefined) {
     const text = taken.map((t) => `slot ${t.slot} by node ${t.node}`).join(', ');
     throw new ClusterError('SLOTS_TAKEN', `${geo.device} is marked mounted (${text}) and its cluster beats on other devices (global heartbeat), so it cannot be told whether they live; unmount it everywhere, or run fsck.ocfs2 if those nodes are gone`, { device: geo.device, slots: text });
   }

@@ -1,6 +1,7 @@
 /** Members of a live cluster: slots taken and given back, locks held, dead nodes found and recovered at mount and while mounted. */
 import { describe, expect, test } from 'vitest';
 import { JOURNAL_DIRTY, JournalId1 } from '../../src/format/index.js';
+import { checkVolume } from '../../src/check/index.js';
 import { RawReader, readSystemFiles } from '../../src/inspect/index.js';
 import { SlotMap, readFile, writeFile } from '../../src/volume/index.js';
 import { type ClusterNode, TestCluster } from '../support/cluster.js';
@@ -70,6 +71,47 @@ describe('members', () => {
     expect(await slots(cluster.lun)).toEqual({ 1: 2 });
     expect(await dirtyJournals(cluster.lun)).toEqual([1]);
     await cluster.unmount(b);
+    await expectFsckClean(cluster.lun);
+  });
+
+  test('an open file without a name lives until the last node that has it open lets go', async () => {
+    const cluster = await TestCluster.make(4);
+    const a = await cluster.mount(1), b = await cluster.mount(2);
+    const ino = await put(a, 'file', 'still here');
+    const { names } = a.volume;
+    await names.lookup(names.root, name('file'));
+    await b.volume.names.lookup(names.root, name('file'));
+    await b.volume.names.unlink(names.root, name('file'));
+    await b.volume.names.forget(ino);
+    const content = new Uint8Array(10);
+    expect(await readFile(a.volume.ctx, ino, 0, content)).toBe(10);
+    expect(Buffer.from(content).toString()).toBe('still here');
+    await names.forget(ino);
+    await expect(b.volume.names.attributes(ino)).rejects.toMatchObject({ code: 'STALE' });
+    await cluster.unmount(a);
+    await cluster.unmount(b);
+    expect((await checkVolume(cluster.lun)).findings).toEqual([]);
+    await expectFsckClean(cluster.lun);
+  });
+
+  test('one that dies at any moment of its mount or unmount leaves nothing that the others do not mend', async () => {
+    const cluster = await TestCluster.make(5);
+    const a = await cluster.mount(1);
+    let mounted = false, unmounted = false;
+    for (let after = 1; !unmounted; after += 3) {
+      const mounting = cluster.mount(2);
+      mounted = await Promise.race([mounting.then(() => true), cluster.requests(2, after).then(() => false)]);
+      if (mounted) {
+        const b = await mounting;
+        await put(b, `f${after}`, 'x');
+        const { requests } = b.device;
+        unmounted = await Promise.race([cluster.unmount(b).then(() => true), cluster.requests(2, requests + after % 60).then(() => false)]);
+      }
+      if (!unmounted) cluster.kill(2);
+      await put(a, `a${after}`, 'goes on');
+    }
+    expect(await slots(cluster.lun)).toEqual({ 0: 1 });
+    await cluster.unmount(a);
     await expectFsckClean(cluster.lun);
   });
 

@@ -26,7 +26,8 @@ export class HostDevice implements BlockDevice {
   readonly readOnly = false;
   readonly canDiscard = false;
   alive = true;
-  /** Writes done. */
+  /** Requests begun, and writes done. */
+  requests = 0;
   writes = 0;
   /** Writes at these offsets are reported as done and are not. */
   loses: ((offset: number) => boolean) | undefined;
@@ -75,6 +76,7 @@ export class HostDevice implements BlockDevice {
 
   /** Never ends on a dead node. */
   async #turns(): Promise<void> {
+    this.requests++;
     for (let n = this.random.int(3); n > 0 && this.alive; n--) await new Promise((resolve) => setImmediate(resolve));
     if (!this.alive) await new Promise(() => undefined);
   }
@@ -131,9 +133,18 @@ export class TestCluster {
     return { number, device: host.device, timers, volume };
   }
 
+  /** A clean leave: afterwards the node has no lock, else o2dlm would not let it go. */
   async unmount({ number, volume }: ClusterNode): Promise<void> {
     await volume.unmount();
     this.#hosts.delete(number);
+    const left = this.dlm.locksOf(number);
+    if (left > 0) throw new Error(`node ${number} leaves with ${left} locks`);
+  }
+
+  /** Resolves when a node's host has made so many requests, mounting or mounted. */
+  async requests(number: number, count: number): Promise<void> {
+    const device = this.#hosts.get(number)?.device;
+    while (device !== undefined && device.requests < count && this.#hosts.get(number)?.device === device) await new Promise((resolve) => setImmediate(resolve));
   }
 
   /** The host of this node loses power, mounting or mounted. */

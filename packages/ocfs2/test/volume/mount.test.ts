@@ -167,6 +167,10 @@ describe('a volume of a cluster', () => {
     const map = await SlotMap.read(reader, (await readSystemFiles(reader)).slotMap);
     await map.set(device, 2, 7);
     await expect(Volume.mount(device, { clock, offline: true, pause: quick })).rejects.toMatchObject({ code: 'SLOTS_TAKEN', fields: { slots: 'slot 2 by node 7' } });
+    // Who can tell which nodes live leaves no doubt.
+    await expect(Volume.mount(device, { clock, offline: true, pause: quick, liveNodes: async () => [3, 7] })).rejects.toMatchObject({ code: 'CLUSTER_ALIVE', fields: { nodes: '7' } });
+    await (await Volume.mount(device, { clock, offline: true, pause: quick, liveNodes: async () => [3] })).unmount();
+    await expectFsckClean(device);
   });
 
   test('with an interrupted tunefs is refused', async () => {
