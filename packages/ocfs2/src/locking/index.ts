@@ -5,4 +5,4 @@ export { LocalDlm } from './local-dlm.js';
 export { LockManager, type LockManagerOptions } from './lock-manager.js';
 export { MemoryDlm, type MemoryDlmOptions } from './memory-dlm.js';
 export { HostileDlm, type HostileDlmOptions } from './hostile-dlm.js';
-export { encodeMetaLvb, META_LVB_VERSION, MetaLvb } from './meta-lvb.js';
+export { type MetaValue, type PackedTime, decodeMetaLvb, encodeMetaLvb, META_LVB_VERSION, MetaLvb } from './meta-lvb.js';

@@ -37,8 +37,8 @@ export interface LockManagerOptions {
    * locks from `locks`, where the lock itself is held; others they wait for must rank after it.
    */
   readonly onDowngrade?: (name: string, from: LockLevel, to: LockLevel, locks: LockTable) => Promise<void>;
-  /** A lock was granted from NL; `lvb` is 64 bytes, all zero if there is no valid value. Called before any holder runs. */
-  readonly onGranted?: (name: string, level: LockLevel, lvb: Uint8Array) => void;
+  /** A lock was granted at a higher level than before; `lvb` is 64 bytes, all zero if there is no valid value. Called before any holder runs. */
+  readonly onGranted?: (name: string, level: LockLevel, lvb: Uint8Array, from: LockLevel) => void;
   /** The value for other nodes when EX is given up; undefined: none is valid, they read the disk. */
   readonly lvb?: (name: string) => Uint8Array | undefined;
   /** May the lock, granted now, not be used yet? `gateOpened` tells when that may have changed. */
@@ -304,7 +304,7 @@ export class LockManager implements LockTable {
       lock.attached = true;
       lock.level = request.level;
       if (request.level > from) lock.gated = this.options.gated?.(lock.name) === true;
-      if (from === NL && request.level !== NL) this.options.onGranted?.(lock.name, request.level, lvb);
+      if (request.level > from) this.options.onGranted?.(lock.name, request.level, lvb, from);
       if (request.level > from) this.#serve(lock);
     } else {
       if (!lock.attached) lock.handle = undefined;

@@ -45,6 +45,12 @@ export function isDirectory(ref: InodeRef): boolean {
   return fileType(ref.di) === MODE.DIR;
 }
 
+/** Device number of a device file (huge_encode_dev), else 0. */
+export function rdevOf(di: DinodeView): number {
+  const type = fileType(di);
+  return type === MODE.CHR || type === MODE.BLK ? Number(di.rdev & 0xffffffffn) : 0;
+}
+
 /** Symlink with its text in the dinode (inode.h:ocfs2_inode_is_fast_symlink). */
 export function isFastSymlink(di: DinodeView): boolean {
   return fileType(di) === MODE.LNK && di.clusters === 0;
@@ -70,12 +76,11 @@ export function setTimes(di: DinodeView, which: string, { sec, nsec }: Timestamp
 /** (Linux 6.1 fs/ocfs2/inode.h:ocfs2_inode_sector_count, file.c:ocfs2_getattr.) */
 export function attributesOf(geo: Geometry, { blkno, di }: InodeRef): Attributes {
   const inline = (di.dynFeatures & DYN.INLINE_DATA) !== 0;
-  const type = fileType(di);
   return {
     blkno, generation: di.generation, mode: di.mode, links: linkCount(di), uid: di.uid, gid: di.gid, size: di.size,
     blocks: inline ? Math.ceil(di.size / 512) : di.clusters * (geo.clusterSize / 512),
     blockSize: geo.clusterSize,
-    rdev: type === MODE.CHR || type === MODE.BLK ? Number(di.rdev & 0xffffffffn) : 0,
+    rdev: rdevOf(di),
     atime: { sec: di.atime, nsec: di.atimeNsec }, mtime: { sec: di.mtime, nsec: di.mtimeNsec }, ctime: { sec: di.ctime, nsec: di.ctimeNsec },
     flags: di.attr,
   };

@@ -16,10 +16,11 @@ import { dinodeTree, lookup, treeEnd } from '../extents/index.js';
 import { EX, type LockLevel, NFS_SYNC_LOCK, PR, RANK, lockName } from '../locking/levels.js';
 import { hasRefTree, leaveRefTree } from '../refcount/index.js';
 import type { Op, RankedLock } from '../txn/index.js';
-import { isFastSymlink, knownInode, linkCount } from './attributes.js';
+import { fileType, isFastSymlink, knownInode, linkCount, rdevOf } from './attributes.js';
 import { unmapPiece } from './file-cow.js';
 import { foldLateTimes } from './file-state.js';
 import { xattrWipe } from '../xattr/index.js';
+import type { InodeIdentity } from './value-blocks.js';
 import { dioOrphanRemove, listOrphans, orphanRemove } from './orphans.js';
 
 /** Extents freed in one operation: few enough for the truncate log of any block size (39 records at 512 bytes). */
@@ -29,7 +30,8 @@ const PIECES_PER_OP = 32;
 interface InCore {
   refs: number;
   /** Its open lock is held. */
-  lock: boolean;
+  readonly lock: boolean;
+  readonly identity: InodeIdentity;
 }
 
 export class InodeTable {
@@ -46,17 +48,23 @@ export class InodeTable {
     return this.#refs.has(blkno);
   }
 
+  /** What is sure of an inode in core. */
+  identity(blkno: number): InodeIdentity | undefined {
+    return this.#refs.get(blkno)?.identity;
+  }
+
   /** Give whoever runs this operation a reference, when it applies; from then on the inode is not wiped. */
-  refer(op: Op, blkno: number): void {
+  refer(op: Op, { blkno, di }: Pick<InodeRef, 'blkno' | 'di'>): void {
     const lock = openLock(this.ctx, blkno);
     if (lock !== undefined && !this.#refs.has(blkno)) op.lock(lock, PR, RANK.open);
+    const identity = { generation: di.generation, type: fileType(di), rdev: rdevOf(di) };
     op.onApply(() => {
       const known = this.#refs.get(blkno);
       if (known !== undefined) known.refs++;
       else {
         // The operation holds the lock now, so another holder is granted at once.
         if (lock !== undefined) this.ctx.engine.locks.share(lock, PR);
-        this.#refs.set(blkno, { refs: 1, lock: lock !== undefined });
+        this.#refs.set(blkno, { refs: 1, lock: lock !== undefined, identity });
       }
     });
   }

@@ -36,7 +36,7 @@ import { systemRandom } from './random.js';
 import { recoverJournals, settleSlots } from './recovery.js';
 import { replayedView } from './replay-overlay.js';
 import { SlotMap } from './slot-map.js';
-import { metaValue } from './value-blocks.js';
+import { MetaValues, metaValue } from './value-blocks.js';
 
 /** Slots take their node number from the cluster; a local mount is node 0 (Linux 6.1 fs/ocfs2/super.c). */
 const LOCAL_NODE = 0;
@@ -187,8 +187,8 @@ export class Volume {
       stop(reason);
       options.onStuck?.(reason);
     };
-    const scan = new OrphanScan();
-    const locks = buildLocks(cache, { ...options, dlm: member.dlm }, parts, { gated: (name) => recovery.gated(name), onStuck: stuck, scan });
+    const scan = new OrphanScan(), values = new MetaValues();
+    const locks = buildLocks(cache, { ...options, dlm: member.dlm }, parts, { gated: (name) => recovery.gated(name), onStuck: stuck, scan, values });
     const recovery: NodeRecovery = new NodeRecovery({ reader, sys, member, locks, finish: async (slot) => volume?.finishRecovery(slot), onFailure: stuck });
     const unsubscribe = member.onDeath((node) => recovery.died(node));
     try {
@@ -209,6 +209,7 @@ export class Volume {
       parts.log = journal;
       const engine = buildEngine(cache, locks, journal, options, stop);
       const ctx = (parts.ctx = new FsContext(geo, sys, slot, engine, options.random ?? systemRandom));
+      ctx.values = values;
       volume = new Volume(device, ctx, { slots: [], blocks: 0 }, { journal, journalInode, slotMap, locks, membership: { dlm: member.dlm, recovery, reader, unsubscribe, chores: [] } });
       recovery.begin(ctx);
       await recovery.settled();
@@ -382,18 +383,24 @@ interface MemberHooks {
   readonly gated?: (name: string) => boolean;
   readonly onStuck?: (error: Error) => void;
   readonly scan?: OrphanScan;
+  readonly values?: MetaValues;
 }
 
 function buildLocks(cache: BlockCache, options: MountOptions, parts: Parts, hooks: MemberHooks = {}): LockManager {
   return new LockManager({
-    dlm: options.dlm ?? new LocalDlm(), dropOwner: (name) => cache.dropOwner(name), settle: (name) => parts.log?.flushOwner(name) ?? Promise.resolve(),
+    dlm: options.dlm ?? new LocalDlm(), dropOwner: (name) => {
+      cache.dropOwner(name);
+      hooks.values?.gone(name);
+    },
+    settle: (name) => parts.log?.flushOwner(name) ?? Promise.resolve(),
     onDowngrade: async (name, from, _to, table) => {
       const lock = parseLockName(name);
       if (parts.ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(parts.ctx, lock.blkno, name, from, table);
     },
     lvb: (name) => (name === ORPHAN_SCAN_LOCK ? hooks.scan?.value() : metaValue(cache, name)),
-    onGranted: (name, _level, lvb) => {
+    onGranted: (name, level, lvb, from) => {
       if (name === ORPHAN_SCAN_LOCK) hooks.scan?.granted(lvb);
+      else hooks.values?.granted(name, level, lvb, from);
     },
     gated: hooks.gated,
     onStuck: (_name, error) => hooks.onStuck?.(error),

@@ -72,7 +72,7 @@ export class Namespace {
 
   /** Attributes of an inode. */
   async attributes(blkno: number): Promise<Attributes> {
-    const body = (op: Op) => withLateTimes(this.ctx, attributesOf(this.ctx.geo, liveInode(op, this.ctx, blkno, PR)));
+    const body = (op: Op) => withLateTimes(this.ctx, this.#told(op, blkno) ?? attributesOf(this.ctx.geo, liveInode(op, this.ctx, blkno, PR)));
     return this.ctx.engine.readNow('getattr', body) ?? this.ctx.engine.read('getattr', body);
   }
 
@@ -211,8 +211,17 @@ export class Namespace {
     return result;
   }
 
+  /** Attributes of an inode in core as another node told them with the lock, while its dinode is not cached. */
+  #told(op: Op, blkno: number): Attributes | undefined {
+    const { values, geo } = this.ctx;
+    const identity = values && this.inodes.identity(blkno);
+    if (identity === undefined) return undefined;
+    const { name } = this.ctx.metaLock(op, blkno, PR);
+    return op.cache.peek(blkno)?.owner === name ? undefined : values?.attributes(geo, name, blkno, identity);
+  }
+
   #referred(op: Op, inode: InodeRef): Attributes {
-    this.inodes.refer(op, inode.blkno);
+    this.inodes.refer(op, inode);
     return withLateTimes(this.ctx, attributesOf(this.ctx.geo, inode));
   }
 

@@ -39,7 +39,7 @@ export async function reflinkFile(ctx: FsContext, inodes: InodeTable, source: nu
   checkNewName(ctx, dir, name);
   const clone = await ctx.engine.run('reflink', (op) => {
     const inode = beginClone(op, ctx, source, dir, name, options);
-    inodes.refer(op, inode.blkno);
+    inodes.refer(op, inode);
     return inode.blkno;
   });
   try {

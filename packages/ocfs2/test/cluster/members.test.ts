@@ -74,6 +74,27 @@ describe('members', () => {
     await expectFsckClean(cluster.lun);
   });
 
+  test('attributes of an inode in use come with its lock, and from the disk when the lock says nothing', async () => {
+    const cluster = await TestCluster.make(6);
+    const a = await cluster.mount(1), b = await cluster.mount(2);
+    const ino = await put(a, 'file', 'x');
+    const { names } = b.volume;
+    await names.lookup(names.root, name('file'));
+    await writeFile(a.volume.ctx, ino, 0, new Uint8Array(70_000));
+    const told = await names.change(ino, { mode: 0o640 }).then(() => a.volume.names.change(ino, { uid: 5 }));
+    const { requests } = b.device;
+    expect(await names.attributes(ino)).toEqual(told);
+    // One request for the settling of locks at most is a's; b read nothing.
+    expect(b.device.requests).toBe(requests);
+    await writeFile(a.volume.ctx, ino, 70_000, new Uint8Array(10));
+    await a.volume.sync();
+    cluster.kill(1);
+    expect((await names.attributes(ino)).size).toBe(70_010);
+    expect(b.device.requests).toBeGreaterThan(requests);
+    await cluster.unmount(b);
+    await expectFsckClean(cluster.lun);
+  });
+
   test('an open file without a name lives until the last node that has it open lets go', async () => {
     const cluster = await TestCluster.make(4);
     const a = await cluster.mount(1), b = await cluster.mount(2);
