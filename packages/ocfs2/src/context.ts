@@ -8,8 +8,6 @@ import { QUOTA_TYPES, type QuotaType } from './format/quota.js';
 import { DINODE } from './format/kinds.js';
 import { Dinode, type DinodeView } from './format/structs.js';
 import { type LockLevel, EX, RANK, lockName } from './locking/levels.js';
-import type { HostCaches } from './volume/cache-io.js';
-import type { MetaValues } from './volume/value-blocks.js';
 import type { Engine, MetaLock, Op } from './txn/index.js';
 
 /** Dinode blocks of the system files, found by name in the system directory (numbers are never computed). */
@@ -55,10 +53,6 @@ export interface InodeRef {
 }
 
 export class FsContext {
-  /** What caches above the mount drop before locks go; none unless set. */
-  caches: HostCaches | undefined;
-  /** What other nodes say of inodes; none where there are no others. */
-  values: MetaValues | undefined;
   /** Clusters of the volume; follows the global bitmap's dinode after an online grow. */
   totalClusters: number;
   /** i_generation of the next new inode: counts up from a random start (Linux 6.1 fs/ocfs2/namei.c:__ocfs2_mknod_locked). */

@@ -20,6 +20,18 @@ export interface HostCaches {
   drop(ino: number): Promise<void> | undefined;
 }
 
+const registry = new WeakMap<FsContext, HostCaches>();
+
+/** What caches above a mount drop before locks go; undefined: nothing is cached there. */
+export function setCaches(ctx: FsContext, caches: HostCaches | undefined): void {
+  if (caches === undefined) registry.delete(ctx);
+  else registry.set(ctx, caches);
+}
+
+export function cachesOf(ctx: FsContext): HostCaches | undefined {
+  return registry.get(ctx);
+}
+
 /** Locks of one file whose caches are being dropped, and the reads that go on under them. */
 export class LeavingLocks {
   readonly #tables = new Map<string, LockTable>();

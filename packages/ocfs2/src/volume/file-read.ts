@@ -4,6 +4,7 @@ import { EXT, MODE, S_IFMT } from '../format/constants.js';
 import { ID2, INLINE_DATA_START } from '../format/structs.js';
 import { PR } from '../locking/levels.js';
 import type { LockTable, Op } from '../txn/index.js';
+import { cachesOf } from './cache-io.js';
 import { readBytes } from './file-data.js';
 import { type Segment, isInline, lockData, segments } from './file-map.js';
 import { withFile } from './file-state.js';
@@ -25,7 +26,7 @@ export async function readFile(ctx: FsContext, ino: number, offset: number, into
 
 /** The same for who fills a cache above the mount: it goes on while that cache is dropped (cache-io.ts). */
 export async function readForCache(ctx: FsContext, ino: number, offset: number, into: Uint8Array): Promise<number> {
-  return read(ctx, ino, offset, into, ctx.caches !== undefined);
+  return read(ctx, ino, offset, into, cachesOf(ctx) !== undefined);
 }
 
 async function read(ctx: FsContext, ino: number, offset: number, into: Uint8Array, forCache: boolean): Promise<number> {

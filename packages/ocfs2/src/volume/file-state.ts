@@ -16,7 +16,7 @@ import type { DinodeView } from '../format/structs.js';
 import { EX, type LockLevel } from '../locking/levels.js';
 import type { LockTable, Op, Timestamp } from '../txn/index.js';
 import { type Attributes, setTimes } from './attributes.js';
-import { LeavingLocks } from './cache-io.js';
+import { LeavingLocks, cachesOf } from './cache-io.js';
 import { RangeLock } from './range-lock.js';
 
 /** Data written in place changes times only: they are written once they are this late in milliseconds, or with the next flush. */
@@ -146,7 +146,7 @@ export async function flushAllTimes(ctx: FsContext): Promise<void> {
  * written by them go into the dinode, under the lock that is about to go (`locks`, see LockManagerOptions.onDowngrade).
  */
 export async function giveUpFile(ctx: FsContext, ino: number, name: string, from: LockLevel, locks: LockTable): Promise<void> {
-  const { caches } = ctx;
+  const caches = cachesOf(ctx);
   if (caches === undefined && !states(ctx).has(ino)) return;
   await withFile(ctx, ino, async (state) => {
     if (caches !== undefined) await state.leaving.drop(caches, ino, name, locks);

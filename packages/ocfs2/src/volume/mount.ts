@@ -19,7 +19,7 @@ import { readSystemFiles } from '../inspect/system-files.js';
 import { Journal, JournalInode, type Timers, replayJournal } from '../journal/index.js';
 import { type Dlm, EX, LocalDlm, LockManager, ORPHAN_SCAN_LOCK, PR, lockName, parseLockName } from '../locking/index.js';
 import { BlockCache, type Clock, Engine, type Log, WriteBackLog } from '../txn/index.js';
-import type { HostCaches } from './cache-io.js';
+import { type HostCaches, setCaches } from './cache-io.js';
 import { Chore } from './chores.js';
 import type { ClusterMember } from './cluster-member.js';
 import { pause, systemClock, systemTimers } from './clock.js';
@@ -36,7 +36,7 @@ import { systemRandom } from './random.js';
 import { recoverJournals, settleSlots } from './recovery.js';
 import { replayedView } from './replay-overlay.js';
 import { SlotMap } from './slot-map.js';
-import { MetaValues, metaValue } from './value-blocks.js';
+import { MetaValues, keepValues, metaValue } from './value-blocks.js';
 
 /** Slots take their node number from the cluster; a local mount is node 0 (Linux 6.1 fs/ocfs2/super.c). */
 const LOCAL_NODE = 0;
@@ -108,7 +108,7 @@ export class Volume {
 
   /** What caches content and listings above this mount, and drops them before other nodes change them; undefined: nothing does. */
   set caches(caches: HostCaches | undefined) {
-    this.ctx.caches = caches;
+    setCaches(this.ctx, caches);
   }
 
   /**
@@ -209,7 +209,7 @@ export class Volume {
       parts.log = journal;
       const engine = buildEngine(cache, locks, journal, options, stop);
       const ctx = (parts.ctx = new FsContext(geo, sys, slot, engine, options.random ?? systemRandom));
-      ctx.values = values;
+      keepValues(ctx, values);
       volume = new Volume(device, ctx, { slots: [], blocks: 0 }, { journal, journalInode, slotMap, locks, membership: { dlm: member.dlm, recovery, reader, unsubscribe, chores: [] } });
       recovery.begin(ctx);
       await recovery.settled();

@@ -18,6 +18,7 @@ import { InodeTable } from './inode-life.js';
 import { type NewInode, type Unlinked, createName, findName, linkName, lookupName, readSymlink, unlinkName } from './namespace.js';
 import { type ReflinkOptions, reflinkFile } from './reflink.js';
 import { type XattrChange, dropCapability, getXattr, hasCapability, listXattrNames, removeXattr, setXattr } from './xattrs.js';
+import { valuesOf } from './value-blocks.js';
 import { type Relation, type RenameRequest, belowItself, parentOf, renameName } from './namespace-rename.js';
 
 export class Namespace {
@@ -213,11 +214,11 @@ export class Namespace {
 
   /** Attributes of an inode in core as another node told them with the lock, while its dinode is not cached. */
   #told(op: Op, blkno: number): Attributes | undefined {
-    const { values, geo } = this.ctx;
+    const values = valuesOf(this.ctx);
     const identity = values && this.inodes.identity(blkno);
     if (identity === undefined) return undefined;
     const { name } = this.ctx.metaLock(op, blkno, PR);
-    return op.cache.peek(blkno)?.owner === name ? undefined : values?.attributes(geo, name, blkno, identity);
+    return op.cache.peek(blkno)?.owner === name ? undefined : values?.attributes(this.ctx.geo, name, blkno, identity);
   }
 
   #referred(op: Op, inode: InodeRef): Attributes {

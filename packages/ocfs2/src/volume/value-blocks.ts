@@ -3,6 +3,7 @@
  * ocfs2_refresh_inode_from_lvb): what other nodes are told when EX is given up, and what they told us, which spares looking
  * at the disk for attributes. A block that says less than all is worse than none, for it is trusted.
  */
+import type { FsContext } from '../context.js';
 import { DYN, FL, S_IFMT } from '../format/constants.js';
 import type { Geometry } from '../format/geometry.js';
 import { DINODE, DINODE_ANY } from '../format/kinds.js';
@@ -59,4 +60,15 @@ export class MetaValues {
     const blocks = dynFeatures & DYN.INLINE_DATA ? Math.ceil(size / 512) : clusters * (geo.clusterSize / 512);
     return { blkno, generation, mode, links, uid, gid, size, blocks, blockSize: geo.clusterSize, rdev, atime, mtime, ctime, flags };
   }
+}
+
+const registry = new WeakMap<FsContext, MetaValues>();
+
+/** A mount with other nodes beside it keeps what they say. */
+export function keepValues(ctx: FsContext, values: MetaValues): void {
+  registry.set(ctx, values);
+}
+
+export function valuesOf(ctx: FsContext): MetaValues | undefined {
+  return registry.get(ctx);
 }
