@@ -1,81 +1,15 @@
 /** o2net against the kernel's: our nodes as the lowest and as the highest number of one cluster. */
-import type { ChildProcess } from 'node:child_process';
 import path from 'node:path';
-import readline from 'node:readline';
 import { afterAll, expect, test } from 'vitest';
-import { ClusterLab, type LabHost } from '../support/cluster-lab.js';
+import { ClusterLab } from '../support/cluster-lab.js';
 import { debugfsStat, mkfs } from '../support/ocfs2-tools.js';
 import { Cleanup, tempDir } from '../support/temp.js';
+import { Member } from './member.js';
 
 const cleanup = new Cleanup();
 afterAll(() => cleanup.run());
 
 const SETTINGS = { threshold: 7, idleMs: 5_000 };
-
-interface Said {
-  event: string;
-  at: number;
-  id?: number;
-  node?: number;
-  code?: string;
-  message?: string;
-  result?: unknown;
-}
-
-/** test/cluster/net-node.mjs on a host of the lab. */
-class NetNode {
-  readonly said: Said[] = [];
-  readonly #child: ChildProcess;
-  readonly #exited: Promise<unknown>;
-  #words = '';
-  #ids = 0;
-  #waiting: (() => void)[] = [];
-
-  constructor(host: LabHost, lab: ClusterLab, regionOffset: number, idleMs = SETTINGS.idleMs) {
-    const settings = { heartbeatThreshold: SETTINGS.threshold, idleTimeoutMs: idleMs, keepaliveDelayMs: 2_000, reconnectDelayMs: 2_000 };
-    const facts = { number: host.number, nodes: lab.config.nodes, settings, device: host.device, regionOffset, sectorSize: 512 };
-    this.#child = host.spawn(process.execPath, [path.join(import.meta.dirname, 'net-node.mjs'), JSON.stringify(facts)], { stdio: ['pipe', 'pipe', 'pipe'] });
-    this.#child.stderr!.on('data', (part) => (this.#words += String(part)));
-    this.#exited = new Promise((resolve) => this.#child.once('close', resolve));
-    const wake = (): void => {
-      for (const one of this.#waiting.splice(0)) one();
-    };
-    void this.#exited.then(wake);
-    readline.createInterface({ input: this.#child.stdout! }).on('line', (line) => {
-      this.said.push(JSON.parse(line) as Said);
-      wake();
-    });
-  }
-
-  /** Resolves with what was said since `from`, when it fits. */
-  async heard(what: Partial<Said>, from = 0, timeoutMs = 120_000): Promise<Said> {
-    const end = Date.now() + timeoutMs;
-    for (;;) {
-      const found = this.said.slice(from).find((one) => Object.entries(what).every(([key, value]) => one[key as keyof Said] === value));
-      if (found) return found;
-      if (Date.now() > end || this.#child.exitCode !== null) throw new Error(`never said ${JSON.stringify(what)}: ${JSON.stringify(this.said, null, 1)}\n${this.#words}`);
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, 1_000);
-        this.#waiting.push(() => { clearTimeout(timer); resolve(); });
-      });
-    }
-  }
-
-  async ask(question: object): Promise<unknown> {
-    const id = this.#ids++;
-    this.#child.stdin!.write(`${JSON.stringify({ id, ...question })}\n`);
-    return (await this.heard({ event: 'answer', id })).result;
-  }
-
-  async leave(): Promise<void> {
-    this.#child.stdin!.write('{"op":"leave"}\n');
-    await this.#exited;
-  }
-
-  notices(from = 0): (string | undefined)[] {
-    return this.said.slice(from).filter(({ event }) => event === 'notice').map(({ code }) => code);
-  }
-}
 
 async function sleep(ms: number): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, ms));
@@ -87,8 +21,8 @@ test('our nodes, the lowest and the highest number, and a kernel node between th
   const regionOffset = (await debugfsStat(lun, '//heartbeat')).extents[0].block * 4096;
   const lab = await ClusterLab.start(cleanup, { lun, count: 3, settings: SETTINGS });
   const [lowest, highest] = [await lab.host(0), await lab.host(2)];
-  const low = new NetNode(lowest, lab, regionOffset);
-  const high = new NetNode(highest, lab, regionOffset);
+  const low = new Member(lowest, lab, { regionOffset });
+  const high = new Member(highest, lab, { regionOffset });
   const kernel = await lab.kernelNode(1);
   await kernel.mount('/dev/vda', '/mnt');
 
@@ -115,7 +49,7 @@ test('our nodes, the lowest and the highest number, and a kernel node between th
   // A node that believes in another idle timeout is refused by both sides.
   await high.leave();
   await low.heard({ code: 'LOST', node: 2 });
-  const stranger = new NetNode(highest, lab, regionOffset, 9_000);
+  const stranger = new Member(highest, lab, { regionOffset, idleMs: 9_000 });
   const refused = await stranger.heard({ code: 'REFUSED', node: 1 });
   expect(refused.message).toContain('it uses a network idle timeout of 5000 ms, we use 9000 ms: O2CB_IDLE_TIMEOUT_MS');
   await expect.poll(() => kernel.must('dmesg'), { timeout: 30_000, interval: 500 }).toMatch(/client03 \(num 2\) at 192\.168\.7\.12:7777 uses a network idle timeout of 9000 ms, but we use 5000 ms locally/);

@@ -1,19 +1,20 @@
-// A node of ours for tests: it beats on the LUN and speaks o2net, nothing more.
+// A member of a cluster for tests: it beats on the LUN, speaks o2net and o2dlm, and takes orders; there is no file system in it.
 //
-// Argument: JSON with number, nodes, settings (o2cb's), device, regionOffset (bytes), sectorSize. Lines of JSON come out: what o2net notices,
-// what the quorum is told, answers. Lines of JSON go in: { id, op: 'request', node, type, key, bytes } | { id, op: 'statistics' } | { op: 'leave' }.
+// Argument: JSON with number, nodes, settings (o2cb's), device, regionOffset (bytes), sectorSize, and dlm: whether it has a lock manager.
+// Lines of JSON come out: what is noticed, what the quorum is told, what locks hear, answers. Lines of JSON go in, { id, op, … }: `orders` below.
+// Lock names and value blocks are hex, locks have numbers that the test chooses.
 import fs from 'node:fs';
 import readline from 'node:readline';
 import zlib from 'node:zlib';
 import { alignedMemory } from '@lunfs/device';
-import { hostScheduler, listen, NodeMap, O2net, tcpTransport, timeoutsOf } from '@lunfs/o2cb';
+import { Dlm, hostScheduler, listen, NodeMap, O2net, tcpTransport, timeoutsOf } from '@lunfs/o2cb';
 
-const { number, nodes, settings, device, regionOffset, sectorSize } = JSON.parse(process.argv[2]);
+const { number, nodes, settings, device, regionOffset, sectorSize, dlm: withDlm } = JSON.parse(process.argv[2]);
 const times = timeoutsOf(settings);
 
 /** @param {object} event */
 function say(event) {
-  process.stdout.write(`${JSON.stringify({ at: Math.round(performance.now()), ...event })}\n`);
+  process.stdout.write(`${JSON.stringify({ at: Math.round(performance.now()), ...event }, (_key, value) => (typeof value === 'bigint' ? String(value) : value))}\n`);
 }
 
 /** The simplest heartbeat that kernel nodes believe (cluster-protocols.md 2.2 to 2.4), with direct I/O. */
@@ -92,15 +93,58 @@ const close = await listen(core, nodes.find((node) => node.number === number));
 core.start();
 say({ event: 'started' });
 
-readline.createInterface({ input: process.stdin }).on('line', (line) => {
-  const { id, op, node, type, key, bytes } = JSON.parse(line);
-  if (op === 'request') core.request(node, type, key, new Uint8Array(bytes), (result) => say({ event: 'answer', id, result }));
-  else if (op === 'statistics') say({ event: 'answer', id, result: core.statistics });
-  else {
+const nodeInfo = nodes.map((node) => ({ node: node.number, port: node.port, address: Buffer.from(node.address.split('.').map(Number)).readUInt32BE() }));
+const dlm = withDlm ? new Dlm({ scheduler: hostScheduler, membership: beat, messenger: core, nodes: () => nodeInfo, regions: () => [], log: (_domain, event) => say({ event: 'dlm', ...event }) }) : undefined;
+let domain;
+const locks = new Map();
+const latin1 = (hex) => Buffer.from(hex, 'hex').toString('latin1');
+const hex = (bytes) => Buffer.from(bytes).toString('hex');
+
+/** Each answers by `done`, once; what a lock hears comes as events. */
+const orders = {
+  request: ({ node, type, key, bytes }, done) => core.request(node, type, key, new Uint8Array(bytes), done),
+  statistics: (_order, done) => done(core.statistics),
+  join({ name }, done) {
+    domain = dlm.domain(name, { evicted: (node) => say({ event: 'evicted', node }) });
+    domain.join((error) => done(error?.message ?? 'joined'));
+  },
+  lock({ lock, name, level, options }, done) {
+    const events = {
+      ast: (result, lvb) => say({ event: 'ast', lock, result, lvb: hex(lvb) }),
+      bast: (wanted) => say({ event: 'bast', lock, wanted }),
+      failed: (error) => say({ event: 'failed', lock, message: error.message }),
+    };
+    locks.set(lock, domain.lock(latin1(name), level, events, options));
+    done('asked');
+  },
+  convert({ lock, level, trylock, lvb }, done) {
+    locks.get(lock).convert(level, { trylock, ...(lvb && { lvb: Buffer.from(lvb, 'hex') }) });
+    done('asked');
+  },
+  cancel: ({ lock }, done) => done(locks.get(lock).cancel() ?? 'asked'),
+  unlock({ lock, lvb }, done) {
+    locks.get(lock).unlock(lvb && Buffer.from(lvb, 'hex'));
+    locks.delete(lock);
+    done('asked');
+  },
+  /** What is known of one resource, or of the domain. */
+  inspect({ name }, done) {
+    if (name === undefined) return done(domain.inspect());
+    const found = [...domain.resources()].find((one) => one.name === latin1(name));
+    done(found ? { ...found, name, lvb: hex(found.lvb) } : 'unknown');
+  },
+  leaveDomain: (_order, done) => domain.leave((error) => done(error?.message ?? 'left')),
+  /** The end: the last beat says so, then connections go. */
+  leave(_order, done) {
     beat.leave();
     core.stop();
     close();
-    process.exitCode = 0;
     process.stdin.destroy();
-  }
+    done('left');
+  },
+};
+
+readline.createInterface({ input: process.stdin }).on('line', (line) => {
+  const order = JSON.parse(line);
+  orders[order.op](order, (result) => say({ event: 'answer', id: order.id, result }));
 });
