@@ -74,7 +74,7 @@ test('a member of ours in a domain of kernel nodes: join, locks, value blocks, m
   const fsGeneration = Number(/FS Generation: (\d+)/.exec(await debugfs(lun, 'stats'))![1]);
   const lab = await ClusterLab.start(cleanup, { lun, count: 3, settings: { threshold: 7, idleMs: 5_000 } });
   const host = await lab.host(1);
-  let ours = new Member(host, lab, { regionOffset, dlm: true });
+  let ours = new Member(host, lab, { uuid: UUID, regionOffset, dlm: true });
   const [low, high] = await Promise.all([0, 2].map((number) => lab.kernelNode(number)));
   await Promise.all([low, high].map((kernel) => kernel.mount('/dev/vda', '/mnt')));
   await Promise.all([0, 2].map((node) => ours.heard({ code: 'CONNECTED', node })));
@@ -134,7 +134,7 @@ test('a member of ours in a domain of kernel nodes: join, locks, value blocks, m
   await ours.kill();
   expect(await low.must('touch /mnt/after; ls /mnt')).toBe('after\nalive\nearly\nfile\nlost+found\nother\n');
   expect(await words(low)).toContain('Node 0 (me) is the Recovery Master for the dead node 1');
-  ours = new Member(host, lab, { regionOffset, dlm: true });
+  ours = new Member(host, lab, { uuid: UUID, regionOffset, dlm: true });
   await ours.heard({ code: 'CONNECTED', node: 0 });
   expect(await ours.ask({ op: 'join', name: UUID })).toBe('joined');
   const last = new TestLock(ours);

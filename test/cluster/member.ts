@@ -27,11 +27,11 @@ export class Member {
   #ids = 0;
   #waiting: (() => void)[] = [];
 
-  /** `dlm`: it has a lock manager. `idleMs`: what it believes of the idle timeout, unlike the lab. */
-  constructor(host: LabHost, lab: ClusterLab, { regionOffset, dlm = false, idleMs }: { regionOffset: number; dlm?: boolean; idleMs?: number }) {
+  /** `uuid`: of the volume, and `regionOffset`: where its heartbeat file begins. `dlm`: it has a lock manager. `idleMs`: what it believes of the idle timeout, unlike the lab. */
+  constructor(host: LabHost, lab: ClusterLab, { uuid, regionOffset, dlm = false, idleMs }: { uuid: string; regionOffset: number; dlm?: boolean; idleMs?: number }) {
     const { threshold = 31, idleMs: clusterIdleMs = 30_000 } = lab.config.settings ?? {};
     const settings = { heartbeatThreshold: threshold, idleTimeoutMs: idleMs ?? clusterIdleMs, keepaliveDelayMs: 2_000, reconnectDelayMs: 2_000 };
-    const facts = { number: host.number, nodes: lab.config.nodes, settings, device: host.device, regionOffset, sectorSize: 512, dlm };
+    const facts = { number: host.number, nodes: lab.config.nodes, settings, device: host.device, region: uuid, regionOffset, sectorSize: 512, dlm };
     this.#child = host.spawn(process.execPath, [path.join(import.meta.dirname, 'member.mjs'), JSON.stringify(facts)], { stdio: ['pipe', 'pipe', 'pipe'] });
     this.#child.stderr!.on('data', (part) => (this.#words += String(part)));
     this.#exited = new Promise((resolve) => this.#child.once('close', resolve));

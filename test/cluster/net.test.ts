@@ -9,6 +9,7 @@ import { Member } from './member.js';
 const cleanup = new Cleanup();
 afterAll(() => cleanup.run());
 
+const UUID = '5EA15EA15EA15EA15EA15EA15EA15EA2';
 const SETTINGS = { threshold: 7, idleMs: 5_000 };
 
 async function sleep(ms: number): Promise<void> {
@@ -17,12 +18,12 @@ async function sleep(ms: number): Promise<void> {
 
 test('our nodes, the lowest and the highest number, and a kernel node between them', { timeout: 480_000 }, async () => {
   const lun = path.join(tempDir(cleanup, 'cluster'), 'lun');
-  await mkfs(lun, { size: 256 << 20, blockSize: 4096, clusterSize: 4096, slots: 4, cluster: 'ocfs2' });
+  await mkfs(lun, { size: 256 << 20, blockSize: 4096, clusterSize: 4096, slots: 4, cluster: 'ocfs2', extra: ['-U', UUID] });
   const regionOffset = (await debugfsStat(lun, '//heartbeat')).extents[0].block * 4096;
   const lab = await ClusterLab.start(cleanup, { lun, count: 3, settings: SETTINGS });
   const [lowest, highest] = [await lab.host(0), await lab.host(2)];
-  const low = new Member(lowest, lab, { regionOffset });
-  const high = new Member(highest, lab, { regionOffset });
+  const low = new Member(lowest, lab, { uuid: UUID, regionOffset });
+  const high = new Member(highest, lab, { uuid: UUID, regionOffset });
   const kernel = await lab.kernelNode(1);
   await kernel.mount('/dev/vda', '/mnt');
 
@@ -44,12 +45,20 @@ test('our nodes, the lowest and the highest number, and a kernel node between th
   await lab.heal(2);
   await Promise.all([low.heard({ code: 'HEARD_AGAIN', node: 2 }, mark[0]), high.heard({ code: 'HEARD_AGAIN', node: 1 }, mark[1]), high.heard({ code: 'HEARD_AGAIN', node: 0 }, mark[1])]);
   expect(await high.ask({ op: 'request', node: 1, type: 999, key: 7, bytes: 4072 })).toEqual({ error: 'no-handler' });
+
+  // So does one that cuts one direction only.
+  const later = high.said.length;
+  await lab.silence(1, 2);
+  await high.heard({ code: 'IDLE', node: 1 }, later);
+  await lab.unsilence(1, 2);
+  await high.heard({ code: 'HEARD_AGAIN', node: 1 }, later);
+  expect(high.notices(later)).toEqual(['IDLE', 'HEARD_AGAIN']);
   expect([...low.notices(), ...high.notices()]).not.toContain('LOST');
 
   // A node that believes in another idle timeout is refused by both sides.
   await high.leave();
   await low.heard({ code: 'LOST', node: 2 });
-  const stranger = new Member(highest, lab, { regionOffset, idleMs: 9_000 });
+  const stranger = new Member(highest, lab, { uuid: UUID, regionOffset, idleMs: 9_000 });
   const refused = await stranger.heard({ code: 'REFUSED', node: 1 });
   expect(refused.message).toContain('it uses a network idle timeout of 5000 ms, we use 9000 ms: O2CB_IDLE_TIMEOUT_MS');
   await expect.poll(() => kernel.must('dmesg'), { timeout: 30_000, interval: 500 }).toMatch(/client03 \(num 2\) at 192\.168\.7\.12:7777 uses a network idle timeout of 9000 ms, but we use 5000 ms locally/);

@@ -49,6 +49,8 @@ export class ClusterLab {
   readonly #namespace: string;
   /** Cards at the bridge, by node. */
   readonly #cards = new Map<number, string>();
+  /** Runs ip(8) on a node. */
+  readonly #ipOn = new Map<number, (...args: string[]) => Promise<string>>();
 
   private constructor(cleanup: Cleanup, options: LabOptions) {
     this.#cleanup = cleanup;
@@ -76,10 +78,12 @@ export class ClusterLab {
       await this.#plug(number, tap);
     }
     const device = await loopDevice(this.#cleanup, this.#options.lun, { sectorSize: this.#options.sectorSize });
-    return await KernelNode.start(this.#cleanup, {
+    const kernel = await KernelNode.start(this.#cleanup, {
       hostname: name, cluster: this.config, address: `${address}/24`, network: { namespace: this.#namespace, tap, mac: `52:54:00:00:07:0${number}` },
       disks: [{ file: device, sectorSize: this.#options.sectorSize }], ...options,
     });
+    this.#ipOn.set(number, (...args) => kernel.must(`ip ${args.join(' ')}`));
+    return kernel;
   }
 
   /** A host for programs of ours. */
@@ -89,6 +93,7 @@ export class ClusterLab {
     await this.#namespaceOf(namespace);
     await this.#ip('link', 'add', `port${number}`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace);
     await this.#plug(number, `port${number}`);
+    this.#ipOn.set(number, (...args) => must('ip', ['-n', namespace, ...args]));
     await must('ip', ['-n', namespace, 'addr', 'add', `${address}/24`, 'dev', 'eth0']);
     for (const card of ['lo', 'eth0']) await must('ip', ['-n', namespace, 'link', 'set', card, 'up']);
     const device = await loopDevice(this.#cleanup, this.#options.lun, { sectorSize: this.#options.sectorSize });
@@ -114,6 +119,22 @@ export class ClusterLab {
 
   async heal(number: number): Promise<void> {
     await this.#port(number, 'forwarding');
+  }
+
+  /** From now on nothing that `from` sends reaches `to`, while the other direction works: it goes to a card that nobody has. */
+  async silence(from: number, to: number): Promise<void> {
+    await this.#ipCommand(from)('neigh', 'replace', this.#node(to).address, 'lladdr', '02:00:00:00:00:01', 'dev', 'eth0', 'nud', 'permanent');
+  }
+
+  /** Undoes `silence`. */
+  async unsilence(from: number, to: number): Promise<void> {
+    await this.#ipCommand(from)('neigh', 'del', this.#node(to).address, 'dev', 'eth0');
+  }
+
+  #ipCommand(number: number): (...args: string[]) => Promise<string> {
+    const command = this.#ipOn.get(number);
+    if (!command) throw new Error(`node ${number} does not run in this lab yet`);
+    return command;
   }
 
   #node(number: number): ClusterConfig['nodes'][number] {

@@ -89,6 +89,8 @@ export class Peer implements LinkOwner {
   #waiting: Request[] = [];
   readonly #outstanding = new Outstanding<Request>();
   #connectedAt = 0;
+  /** Why the last attempt to connect failed. */
+  #failure: string | undefined;
   readonly #counts = { connections: 0, sent: 0, received: 0, lost: 0 };
 
   constructor(node: ClusterNode, world: PeerWorld) {
@@ -181,6 +183,7 @@ export class Peer implements LinkOwner {
 
   ended(_link: Link, reason: string, violation: boolean): void {
     if (violation) this.#notice('PROTOCOL', `the connection to node ${this.#name} is closed: ${reason}`);
+    if (!this.#valid) this.#failure = reason;
     this.#set(undefined, false, false, reason);
   }
 
@@ -217,6 +220,7 @@ export class Peer implements LinkOwner {
   #becameValid(): void {
     this.#connectedAt = this.#world.scheduler.now();
     this.#counts.connections++;
+    this.#failure = undefined;
     for (const cancel of [this.#cancelExpired, this.#cancelStillUp]) cancel?.();
     this.#cancelExpired = this.#cancelStillUp = undefined;
     this.#notice('CONNECTED', `${this.#connects ? 'connected to' : 'accepted a connection of'} node ${this.#name}`);
@@ -247,7 +251,8 @@ export class Peer implements LinkOwner {
     });
     this.#cancelExpired ??= scheduler.after(Math.max(wait, 0) + times.idleMs, () => {
       this.#cancelExpired = undefined;
-      this.#notice('NO_CONNECTION', `no connection with node ${this.#name} for ${times.idleMs / 1000} s; check network, firewall and cluster configuration`);
+      const why = this.#failure === undefined ? '' : ` (the last attempt: ${this.#failure})`;
+      this.#notice('NO_CONNECTION', `no connection with node ${this.#name} for ${times.idleMs / 1000} s${why}; check network, firewall and cluster configuration`);
       this.#set(undefined, false, false);
     });
   }

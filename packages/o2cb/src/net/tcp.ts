@@ -72,7 +72,9 @@ class TcpSocket implements Socket {
 
   close(): void {
     this.#events = undefined;
-    if (this.#raw.connecting) this.#raw.destroy();
-    else this.#raw.destroySoon();
+    if (this.#raw.connecting) return void this.#raw.destroy();
+    // What a dead peer will never take must not keep us alive.
+    this.#raw.unref();
+    this.#raw.destroySoon();
   }
 }

@@ -77,6 +77,14 @@ describe('connections', () => {
     ]);
   });
 
+  it('that are refused are named with the reason', () => {
+    const { nodes: [low, high], clock, network } = new VirtualCluster(2);
+    network.vanish(low.address);
+    high.beats.up(0);
+    clock.run(31_000);
+    expect(high.notices).toMatchObject([{ code: 'NO_CONNECTION', message: expect.stringContaining('(the last attempt: refused)') as string }]);
+  });
+
   it('that never get anywhere are named after the idle timeout, and go on being tried', () => {
     const { nodes: [low, high], clock, network } = new VirtualCluster(2);
     network.cut(low.address, high.address);
