@@ -64,8 +64,9 @@ export class Schedule {
   task(number: number, random: Random): Task {
     const before = Math.floor((number * this.size) / ROUND);
     if (Math.floor(((number + 1) * this.size) / ROUND) > before) return this.#verified[before % this.size];
-    const target = number % this.targets.length, { classes } = this.targets[target].catalogue;
     const turn = Math.floor(number / this.targets.length);
+    // Even and odd numbers are run by different processes: each is to have all volumes.
+    const target = (number + turn) % this.targets.length, { classes } = this.targets[target].catalogue;
     const mutation = random.int(16) === 0 ? { block: random.pick(BLOCK_MUTATIONS) } : MUTATIONS[Math.floor(turn / classes.length + random.int(2)) % MUTATIONS.length];
     return { target, what: random.float() < CHANGED ? 'change' : 'read', cls: classes[turn % classes.length], mutation, stale: undefined };
   }
