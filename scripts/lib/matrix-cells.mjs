@@ -38,7 +38,7 @@ export const FEATURES = {
 /** @type {Record<'small' | 'medium' | 'big', Scale>} */
 export const SCALES = {
   small: { extents: 600, entries: 300, xattrs: 160, clones: 12, bytes: 1 << 20 },
-  medium: { extents: 12_000, entries: 10_000, xattrs: 1_500, clones: 300, bytes: 8 << 20 },
+  medium: { extents: 6_000, entries: 4_000, xattrs: 1_000, clones: 150, bytes: 4 << 20 },
   big: { extents: 100_000, entries: 250_000, xattrs: 6_000, clones: 3_000, bytes: 64 << 20 },
 };
 
@@ -91,8 +91,9 @@ export function allCells({ blocks = BLOCK_SIZES, clusters = CLUSTER_SIZES, featu
   return cells.filter((one) => blocks.includes(one.blockSize) && clusters.includes(one.clusterSize) && features.includes(one.features));
 }
 
-/** Every size and set of features. */
+/** Every size and set of features, and one population of the middle scale. */
 export const COVERING = [
+  cell(4096, 4 << 10, 'max-features', 'medium'),
   cell(512, 4 << 10, 'max-features'), cell(512, 32 << 10, 'max-compat'), cell(512, 1 << 20, 'xattr-only'), cell(1024, 8 << 10, 'default'), cell(1024, 256 << 10, 'no-index'),
   cell(1024, 64 << 10, 'refcount-only'), cell(2048, 16 << 10, 'not-sparse'), cell(2048, 512 << 10, 'old-slots'), cell(2048, 128 << 10, 'quota'),
   cell(4096, 4 << 10, 'ecc-only'), cell(4096, 64 << 10, 'no-unwritten'), cell(4096, 1 << 20, 'no-inline'), cell(4096, 8 << 10, 'no-discontig'), cell(4096, 1 << 20, 'max-features'),
