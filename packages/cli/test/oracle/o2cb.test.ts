@@ -57,6 +57,19 @@ it('changes what o2cb wrote, and o2cb what we wrote', { timeout: 300_000 }, asyn
   await agree([]);
 });
 
+it('refuses with the remedy, and says so in its exit code', { timeout: 120_000 }, async () => {
+  await ours('add-cluster', 'web');
+  const refused = async (code: number, ...args: string[]): Promise<string> => {
+    const run = await cli.run(['o2cb', ...args, '--config-file', file]);
+    expect([run.code, run.stdout]).toEqual([code, '']);
+    return run.stderr;
+  };
+  expect(await refused(1, 'add-node', 'wob', 'a', '--ip', '10.0.0.1')).toContain('describes no cluster "wob" (it has web)');
+  expect(await refused(2, 'add-node', 'web', 'a', '--ip', '10.0.0.256')).toContain('node "a" has the address "10.0.0.256"');
+  expect(await refused(2, 'heartbeat-mode', 'web', 'both')).toContain("'both' is invalid");
+  await ours('remove-cluster', 'web');
+});
+
 it('takes and refuses the same files', { timeout: 120_000 }, async () => {
   const base = 'cluster:\n\tnode_count = 1\n\tname = web\n\nnode:\n\tip_port = 7777\n\tip_address = 10.0.0.1\n\tnumber = 0\n\tname = one\n\tcluster = web\n';
   const cases: Record<string, string> = {

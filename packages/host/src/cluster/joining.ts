@@ -1,7 +1,7 @@
 /** What lunfsd and a volume process tell each other when the process joins, as JSON in frames; and what is on a device before anybody has joined. */
 import { UsageError, openDevice } from '@lunfs/device';
 import type { ClusterNode, HeartbeatMode, Timeouts } from '@lunfs/o2cb';
-import { ID2, RawReader, readSystemFiles } from '@lunfs/ocfs2';
+import { ID2, RawReader, SlotMap, readSystemFiles } from '@lunfs/ocfs2';
 
 /** One heartbeat block per node number. */
 const HEARTBEAT_NODES = 255;
@@ -53,6 +53,17 @@ export async function inspectVolume(path: string, logicalBlockSize?: number): Pr
       throw new UsageError('NO_HEARTBEAT_AREA', 'EINVAL', `${path} has no room for heartbeats: it was made for one node. Enlarge it with tunefs.ocfs2 -M cluster`, { device: path });
     }
     return { device: path, uuid: geo.uuidText, label: geo.label, stack: geo.stack, region: { offset: extent.blkno * geo.blockSize, blockBytes, blocks: HEARTBEAT_NODES } };
+  } finally {
+    await device.close();
+  }
+}
+
+/** Nodes that the slot map says have a volume mounted, dead ones included until they are recovered. Read as it lies there, without a lock. */
+export async function slotHolders(path: string, logicalBlockSize?: number): Promise<number[]> {
+  const device = await openDevice(path, { logicalBlockSize });
+  try {
+    const reader = await RawReader.open(device);
+    return (await SlotMap.read(reader, (await readSystemFiles(reader)).slotMap)).taken().map(({ node }) => node);
   } finally {
     await device.close();
   }

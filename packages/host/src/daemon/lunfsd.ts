@@ -6,7 +6,7 @@ import os from 'node:os';
 import { ClusterError, UsageError, monotonicMs } from '@lunfs/device';
 import { type ClusterConfig, type ClusterNode, DEFAULT_CLUSTER_CONF, type HeartbeatMode, type PeerStatistics, type RegionFacts, type Timeouts, localNode, readClusterConf, readSettings, refuseClone, timeoutsOf } from '@lunfs/o2cb';
 import { pause } from '../clock.js';
-import type { OpenedVolume } from '../cluster/joining.js';
+import { type OpenedVolume, slotHolders } from '../cluster/joining.js';
 import type { VolumeFacts } from '../host-volume.js';
 import { daemonPaths, deviceIdentity, runDirectory } from '../run-directory.js';
 import { type Beating, type ManagedFacts, ManagedVolume, type NodeOf, type VolumeSpec } from './managed-volume.js';
@@ -198,11 +198,15 @@ export class Lunfsd implements NodeOf {
     refuseClone(device, uuid, [...this.#volumes].flatMap((one) => (one.uuid === undefined ? [] : [{ device: one.spec.device, uuid: one.uuid }])));
   }
 
-  /** A node that was silent when we began to beat may only hang: it is dead, and its journal to be replayed, after its time alone. */
-  async #settled(stack: NodeStack, { device, uuid }: OpenedVolume): Promise<void> {
+  /**
+   * A node that was silent when we began to beat may only hang: it is dead, and its journal to be replayed, after its time alone. Those who
+   * hold no slot have nothing that could be recovered: they died long ago.
+   */
+  async #settled(stack: NodeStack, { device, uuid, region: { blockBytes } }: OpenedVolume): Promise<void> {
     const { deadMs } = this.identity.timeouts;
+    const holders = await slotHolders(device, blockBytes);
     for (let waited = 0; ; waited += CONNECT_PAUSE_MS) {
-      const unsure = stack.regions().find((region) => region.name === uuid)?.unsure ?? [];
+      const unsure = stack.regions().find((region) => region.name === uuid)?.unsure.filter((node) => holders.includes(node)) ?? [];
       if (unsure.length === 0) return;
       if (waited > 2 * deadMs) throw new ClusterError('NODES_UNSURE', `${device} cannot be mounted: whether node ${unsure.join(', ')} lives cannot be told; look at its heartbeat`, { device, nodes: unsure.join(',') }, undefined, 'ETIMEDOUT');
       await pause(CONNECT_PAUSE_MS);

@@ -309,7 +309,7 @@ export class Heartbeat {
     const { settled, ended, name } = entry;
     if (settled === undefined && ended === undefined) {
       // Nobody asked for it. The node is lost when its time is over.
-      this.#options.warning(name, failed === undefined ? `the heartbeat has ended (${why})` : `the heartbeat has ended: ${failed}`);
+      if (why !== 'lost') this.#options.warning(name, failed === undefined ? `the heartbeat has ended (${why})` : `the heartbeat has ended: ${failed}`);
       if (entry.fence.lapsed(this.#options.scheduler.now()) || entry.fence.state !== 'armed') this.#silent(entry);
       return;
     }

@@ -108,6 +108,8 @@ export class SimNode {
   /** Called for each node that goes down in the eyes of this one. */
   onDown: (node: number) => void = () => undefined;
   onRenewed: () => void = () => undefined;
+  /** How long its host has been suspended in all: its monotonic clock does not know. */
+  asleep = 0;
   incarnation = 0;
   /** The incarnation that others took for dead. */
   declared = -1;
@@ -185,7 +187,7 @@ export class SimNode {
       let wake: (() => void) | undefined;
       const beating = new Beating({
         ...start, blockBytes: BLOCK, fence, live: new SharedLiveCounts(start.live), configured: () => NodeMap.fromBytes(new Uint8Array(start.configured)),
-        clock: { monotonic: () => time.now(), wall: () => time.now() + 1e12, boot: () => time.now() },
+        clock: { monotonic: () => time.now(), wall: () => time.now() + this.asleep + 1e12, boot: () => time.now() + this.asleep },
         report: (what) => {
           if (what.kind === 'up' && what.node !== this.number) this.seen.set(what.node, decodeBlock(read.bytes.subarray((what.node - read.first) * BLOCK)).generation);
           time.after(0, () => this.incarnation === incarnation && report(what));
