@@ -15,8 +15,8 @@ import { type HeartbeatBlock, checksumGood, decodeBlock, encodeBlock } from './b
 /** Blocks of a region: one per node number. */
 export const REGION_BLOCKS = 255;
 
-/** Quiet samples of our slot before we write into it, when its last user did not leave. */
-const WATCH_SAMPLES = 2;
+/** Quiet samples of our slot before we write into it, when its last user did not leave: the first one at once, the third two intervals later. */
+const WATCH_SAMPLES = 3;
 
 /** In how many regions nodes are live: a node comes up with its first and goes down with its last. */
 export interface LiveCounts {

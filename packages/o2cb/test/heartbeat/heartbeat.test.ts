@@ -40,7 +40,7 @@ describe('a cluster', () => {
     // A new incarnation is watched for before it writes, and then known.
     c.boot();
     const result = c.start(A);
-    cluster.run(5_000);
+    cluster.run(7_000);
     expect(result.done).toBe(false);
     cluster.run(15_000);
     expect(result).toEqual({ done: true });

@@ -233,7 +233,7 @@ describe('a region', () => {
 
   it('watches a slot that nobody left before it writes, and never writes where somebody beats', () => {
     const crashed = new Bench({ before: (b) => b.put(0, 500n, 12n) });
-    expect([crashed.region.state, crashed.beat().good, crashed.writes, crashed.region.state]).toEqual(['watching', false, 0, 'watching']);
+    for (let i = 0; i < 2; i++) expect([crashed.region.state, crashed.beat().good, crashed.writes, crashed.region.state]).toEqual(['watching', false, 0, 'watching']);
     expect([crashed.beat().good, crashed.writes, crashed.region.state]).toEqual([true, 1, 'settling']);
     const taken = new Bench({ before: (b) => b.put(0, 500n, 12n) });
     taken.beat();
