@@ -105,7 +105,6 @@ export class Peer implements LinkOwner {
   /** The node beats: it is tried at once, whatever was before. */
   nodeUp(): void {
     this.#lastAttempt = Number.NEGATIVE_INFINITY;
-    this.#idle = false;
     if (this.#error) this.#set(undefined, false, false);
   }
 

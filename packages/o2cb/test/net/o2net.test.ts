@@ -44,15 +44,16 @@ describe('connections', () => {
   });
 
   it('closed early by a node that has not yet seen our heartbeat are tried again after the reconnect delay', () => {
-    const { nodes: [low, high], clock } = new VirtualCluster(2);
+    const { nodes: [low, high], clock, network } = new VirtualCluster(2);
     high.beats.up(0);
     clock.run(1_990);
+    expect(network.attempts).toBe(1);
     const waiting = ask(high, 0);
     expect([high.core.connected, high.core.statistics[0].state, codes(low), codes(high)]).toEqual([[], 'connecting', [], []]);
     low.beats.up(1);
     low.core.handle(KEY, TYPE, 8, (_from, _payload, reply) => reply(5));
     clock.run(2_050 - 1_990);
-    expect(waiting.result).toEqual({ status: 5 });
+    expect([waiting.result, network.attempts]).toEqual([{ status: 5 }, 2]);
     expect(high.quorum).not.toContainEqual(expect.stringContaining('error'));
   });
 
@@ -73,7 +74,7 @@ describe('connections', () => {
     expect(node.core.accepted(socket, '10.0.0.2')).toBeUndefined();
     expect(node.notices.slice(-3)).toMatchObject([
       { code: 'TURNED_AWAY', node: undefined, message: expect.stringContaining('no node of the cluster') as string },
-      { code: 'TURNED_AWAY', node: 0 }, { code: 'TURNED_AWAY', node: 2, message: expect.stringContaining('already') as string },
+      { code: 'TURNED_AWAY', node: 0, message: expect.stringContaining('the one with the higher number connects') as string }, { code: 'TURNED_AWAY', node: 2, message: expect.stringContaining('already') as string },
     ]);
   });
 
@@ -172,10 +173,11 @@ describe('quiet', () => {
     expect([codes(high).at(-1), high.quorum.at(-1)?.endsWith('up 0'), codes(high).includes('LOST')]).toEqual(['HEARD_AGAIN', true, false]);
   });
 
-  it('that ends before the delay is over asks no quorum', () => {
+  it('is told again as long as it lasts; when it ends before the delay is over no quorum is asked', () => {
     const { nodes: [low, high], clock, network } = connected(2);
     network.cut(low.address, high.address);
     clock.run(70_000);
+    expect(codes(high)).toEqual(['CONNECTED', 'IDLE', 'IDLE']);
     network.heal(low.address, high.address);
     clock.run(200_000);
     for (const { quorum } of [low, high]) expect(quorum.filter((line) => line.includes('still'))).toEqual([]);
@@ -327,18 +329,50 @@ it('what the caller does wrong is said at once', () => {
   expect(result).toEqual({ error: 'not-connected' });
 });
 
+/** A node and what it writes to a peer that the test plays. */
+function played(): { node: VirtualNode; clock: VirtualCluster['clock']; out: Uint8Array[]; receive: (...frames: Uint8Array[]) => void } {
+  const { nodes: [node], clock } = new VirtualCluster(2);
+  node.beats.up(1);
+  const out: Uint8Array[] = [];
+  const events = node.core.accepted({ send: (bytes) => out.push(bytes), close: () => {} }, '10.0.0.1')!;
+  events.received(out.splice(0)[0]); // our own handshake, back
+  return { node, clock, out, receive: (...frames) => events.received(Buffer.concat(frames)) };
+}
+
+it('keepalives are answered, and asked for only when nothing else comes', () => {
+  const { clock, out, receive } = played();
+  const [request, response] = [encodeFrame({ magic: Magic.KEEPALIVE_REQUEST }), encodeFrame({ magic: Magic.KEEPALIVE_RESPONSE })];
+  receive(request);
+  expect(out.splice(0)).toEqual([response]);
+  for (let i = 0; i < 10; i++) {
+    clock.run(1_500);
+    receive(response);
+  }
+  expect(out).toEqual([]);
+  clock.run(2_000);
+  expect(out).toEqual([request]);
+});
+
+it('numbers are the lowest that no request waits under', () => {
+  const { node, out, receive } = played();
+  const numbers = (): number[] => out.splice(0).map((bytes) => new DataView(bytes.buffer).getUint32(20));
+  for (let i = 0; i < 3; i++) ask(node, 1);
+  expect(numbers()).toEqual([0, 1, 2]);
+  receive(...[2, 0].map((number) => encodeFrame({ magic: Magic.STATUS, type: TYPE, key: KEY, number })));
+  for (let i = 0; i < 3; i++) ask(node, 1);
+  expect(numbers()).toEqual([0, 2, 3]);
+});
+
 it('a status that answers another message, or names a system status that does not exist, closes the connection', () => {
   for (const wrong of [{ type: TYPE + 1 }, { key: KEY + 1 }, { systemStatus: 3 }]) {
-    const { nodes: [node], clock } = new VirtualCluster(2);
-    node.beats.up(1);
-    const out: Uint8Array[] = [];
-    const events = node.core.accepted({ send: (bytes) => out.push(bytes), close: () => {} }, '10.0.0.1')!;
-    events.received(out[0]); // our own handshake, back
+    const { node, clock, receive } = played();
+    node.core.handle(KEY, TYPE, 1, () => expect.unreachable());
     const sent = ask(node, 1);
-    events.received(encodeFrame({ magic: Magic.STATUS, type: TYPE, key: KEY, number: 5, status: 1 })); // nobody waits for it
+    receive(encodeFrame({ magic: Magic.STATUS, type: TYPE, key: KEY, number: 5, status: 1 })); // nobody waits for it
     clock.run(1);
     expect([node.core.connected, sent.result]).toEqual([[1], undefined]);
-    events.received(encodeFrame({ magic: Magic.STATUS, type: TYPE, key: KEY, number: 0, ...wrong }));
+    // What follows in the same piece is not looked at any more.
+    receive(encodeFrame({ magic: Magic.STATUS, type: TYPE, key: KEY, number: 0, ...wrong }), encodeFrame({ magic: Magic.MESSAGE, type: TYPE, key: KEY }));
     expect([node.core.connected, sent.result]).toEqual([[], { error: 'host-down' }]);
     expect(codes(node)).toEqual(['CONNECTED', 'PROTOCOL', 'LOST']);
   }

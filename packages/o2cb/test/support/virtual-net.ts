@@ -82,6 +82,8 @@ export class VirtualNetwork {
   /** Milliseconds that the next bytes need, and how many arrive in one piece. */
   delay = (): number => 1;
   piece = (): number => 1460;
+  /** Connections begun so far. */
+  attempts = 0;
   readonly #listeners = new Map<string, O2net>();
   readonly #pipes = new Set<{ pipes: [Pipe, Pipe]; link: string }>();
   readonly #cut = new Set<string>();
@@ -126,6 +128,7 @@ export class VirtualNetwork {
   transport(): Transport {
     return {
       connect: (from, to, events) => {
+        this.attempts++;
         const link = linkName(from, to.address);
         const pipes: [Pipe, Pipe] = [new Pipe(this, link), new Pipe(this, link)];
         pipes[1].sink = events;
