@@ -53,7 +53,7 @@ export function* getResource(core: Core, name: string, isNew = false): Task<Reso
     yield* findMaster(core, res, mle);
     core.putMle(mle);
     core.clear(res, RES.IN_PROGRESS);
-    return res;
+    if (res.hashed) return res;
   }
 }
 
@@ -81,13 +81,21 @@ function* findMaster(core: Core, res: Resource, mle: Mle): Task {
 
 /** Wait until the owner is known or it is this node's turn. False: members have changed, ask again. */
 function* settle(core: Core, res: Resource, mle: Mle): Task<boolean> {
-  // The owner asserted while others were being asked: it must assert once more to clear what they remember.
-  while (res.owner !== NO_NODE && res.owner !== core.local && mle.kind === 'master') {
-    if (yield* ask(core, mle, res.owner)) return true;
-    yield* core.loop.sleep(TIME.requery);
-  }
-  for (;;) {
-    if (res.owner !== NO_NODE) return true;
+  for (let waited = false; ; waited = true) {
+    // $RECOVERY, whose owner has died.
+    if (!res.hashed) return true;
+    if (res.owner === core.local) {
+      // By recovery or migration. Who was asked still waits for somebody to assert.
+      if (mle.kind === 'master') core.loop.spawn(clearEntries(core, res));
+      return true;
+    }
+    if (res.owner !== NO_NODE) {
+      // It asserted and knows whom we had asked, or nobody was. Else it must assert once more to clear what they remember.
+      if (mle.kind !== 'master' || (waited && mle.master === res.owner)) return true;
+      if (yield* ask(core, mle, res.owner)) return true;
+      yield* core.loop.sleep(TIME.requery);
+      continue;
+    }
     if (!mle.votes.equals(mle.nodes)) {
       restart(core, mle);
       return false;
@@ -106,6 +114,11 @@ function* settle(core: Core, res: Resource, mle: Mle): Task<boolean> {
     const decided = yield* core.loop.until(mle.changed, () => res.owner !== NO_NODE || mle.master !== NO_NODE || !mle.votes.equals(mle.nodes), TIME.masteryRecheck);
     if (!decided && mle.kind === 'master' && !asked) return false;
   }
+}
+
+function* clearEntries(core: Core, res: Resource): Task {
+  yield* core.whileBusy(res, RES.RECOVERING | RES.MIGRATING);
+  if (res.hashed && res.owner === core.local) dispatchAssert(core, res, ASSERT_FLAG.MLE_CLEANUP);
 }
 
 /**
