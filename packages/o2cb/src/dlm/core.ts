@@ -63,6 +63,8 @@ export class Core {
   readonly domain = new NodeMap();
   readonly exiting = new NodeMap();
   readonly recovery = new NodeMap();
+  /** Nodes that have died since this node last began to join: what beats under their numbers now knows nothing of us. */
+  readonly died = new NodeMap();
   readonly resources = new Map<string, Resource>();
   readonly mles = new Map<string, Mle>();
   /** Entries that follow joins and deaths; those in the table and those that a task still looks at. */

@@ -36,6 +36,7 @@ export function* join(core: Core, facts: JoinFacts, live: NodeMap): Task<Cluster
 
 function* tryToJoin(core: Core, facts: JoinFacts, live: NodeMap): Task<ClusterError | 'again' | undefined> {
   core.live = live.copy();
+  core.died.clear();
   const asked = core.live.copy();
   const yes = new NodeMap();
   core.joiningNode = core.local;
@@ -48,7 +49,8 @@ function* tryToJoin(core: Core, facts: JoinFacts, live: NodeMap): Task<ClusterEr
   core.joiningNode = NO_NODE;
   if (outcome !== undefined) {
     core.domain.clear();
-    for (const node of yes) yield* core.request(node, TYPE.CANCEL_JOIN, { node: core.local, domain: core.name }, DLM_MODULE_KEY);
+    core.recovery.clear();
+    for (const node of yes) if (!core.died.has(node)) yield* core.request(node, TYPE.CANCEL_JOIN, { node: core.local, domain: core.name }, DLM_MODULE_KEY);
   }
   core.membership.wake();
   return outcome;
@@ -79,7 +81,7 @@ function* query(core: Core, asked: NodeMap, yes: NodeMap): Task<ClusterError | '
       core.fsMinor = fsMinor;
       yes.add(node);
     }
-    if ((code !== JOIN_REPLY.OK && code !== JOIN_REPLY.OK_NO_MAP) || !core.live.equals(asked)) return 'again';
+    if ((code !== JOIN_REPLY.OK && code !== JOIN_REPLY.OK_NO_MAP) || !core.live.equals(asked) || core.died.lowest !== undefined) return 'again';
   }
   for (const node of yes) core.domain.add(node);
   core.domain.add(core.local);
@@ -97,7 +99,7 @@ function* introduce(core: Core, facts: JoinFacts, yes: NodeMap): Task<ClusterErr
         : yield* core.request(node, type, { ...head, regions: facts.regions() }, DLM_MODULE_KEY);
       const status = statusOf(result);
       if (status === 0) continue;
-      if (status === undefined && !core.live.has(node)) return 'again';
+      if (core.died.has(node)) return 'again';
       return type === TYPE.QUERY_NODEINFO
         ? new ClusterError('DLM_JOIN_NODES', `domain ${core.name}: node ${node} has other nodes in its cluster.conf than this one; make the files equal on all nodes`, { node })
         : new ClusterError('DLM_JOIN_REGIONS', `domain ${core.name}: node ${node} has other heartbeat regions, or the other heartbeat mode; make O2CB's configuration equal on all nodes`, { node });
@@ -108,9 +110,9 @@ function* introduce(core: Core, facts: JoinFacts, yes: NodeMap): Task<ClusterErr
 
 /** Tells a member that this node is one too, until it takes it or dies. */
 function* assertJoined(core: Core, node: number): Task {
-  for (;;) {
+  while (!core.died.has(node)) {
     const status = statusOf(yield* core.request(node, TYPE.ASSERT_JOINED, { node: core.local, domain: core.name }, DLM_MODULE_KEY));
-    if (status === 0 || !core.live.has(node)) return;
+    if (status === 0 || core.died.has(node)) return;
     yield* core.loop.sleep(TIME.joinBackoff);
   }
 }

@@ -294,7 +294,15 @@ function* sendUnlock(core: Core, res: Resource, lock: Lock, flags: number, pendi
   lock.pending = undefined;
   core.clear(res, RES.IN_PROGRESS);
   if ('status' in result) return result.status;
-  return done ? STATUS.NORMAL : STATUS.RECOVERING;
+  if (!done) return STATUS.RECOVERING;
+  // So it is when the next owner has what we told it; one that was believed lost and claims the resource has to be told.
+  yield* core.whileBusy(res, RES.RECOVERING);
+  while (res.claimed && res.owner !== core.local && core.domain.has(res.owner)) {
+    const status = statusOf(yield* core.request(res.owner, TYPE.UNLOCK_LOCK, message));
+    if (status !== undefined && !retried.has(status)) break;
+    yield* core.loop.sleep(TIME.resend);
+  }
+  return STATUS.NORMAL;
 }
 
 /**

@@ -273,6 +273,7 @@ function claimRecovering(core: Core, res: Resource, mle: Mle | undefined, from: 
   }
   core.recovering.delete(res);
   res.owner = from;
+  res.claimed = true;
   core.clear(res, RES.RECOVERING);
   core.calcUsage(res);
   return ASSERT_REPLY.MASTERY_REF;

@@ -189,6 +189,9 @@ export function handleMigLockres(core: Core, from: number, message: MigratedReso
     if (res.owner !== core.local) adoptOwnValue(core, res);
     res.owner = core.local;
     res.changed.wake();
+    // Who asked for it before hears of the owner by the migration or the recovery; nobody asserts to the owner itself.
+    const mle = core.mles.get(res.name);
+    if (mle?.kind === 'block' && !mle.inUse) core.unlinkMle(mle);
   }
   core.loop.spawn(takeResource(core, res, message));
   return 0;

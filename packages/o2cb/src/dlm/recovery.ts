@@ -28,6 +28,7 @@ export function nodeDown(core: Core, node: number): boolean {
   }
   if (core.joiningNode === node) core.joiningNode = NO_NODE;
   core.live.delete(node);
+  core.died.add(node);
   const member = core.domain.has(node);
   if (member) {
     if (!core.recovery.has(node)) cleanUp(core, node);
@@ -119,6 +120,7 @@ function dropDeadLocks(core: Core, res: Resource, dead: number): void {
 /** What has lost its owner. Requests that were on their way to it are as if never sent, unlocks and cancels as if done. */
 function toRecovery(core: Core, res: Resource): void {
   core.set(res, RES.RECOVERING);
+  res.claimed = false;
   core.recovering.delete(res);
   core.recovering.add(res);
   for (const lock of [...res.locks()]) {
@@ -401,8 +403,9 @@ function* sendLocks(core: Core, dead: number, master: number): Task {
 export function handleDataDone(core: Core, from: number, { dead }: Message<typeof TYPE.RECO_DATA_DONE>): number {
   const { reco } = core;
   const state = reco.nodes.get(from);
-  if (dead !== reco.dead || reco.master !== core.local || state === undefined || state === 'dead') return EINVAL;
-  reco.nodes.set(from, 'done');
+  if (dead !== reco.dead || reco.master !== core.local || state === undefined) return EINVAL;
+  // Who has left meanwhile does not count any more.
+  if (state !== 'dead') reco.nodes.set(from, 'done');
   core.membership.wake();
   return 0;
 }

@@ -78,6 +78,8 @@ export class Resource {
   /** Being taken over from a leaving node, which all members are not told yet: if it dies now, nothing has happened. */
   taking: { readonly from: number; aborted: boolean } | undefined;
   dirty = false;
+  /** Believed lost, but its owner lived: it has not heard what recovery took for done. */
+  claimed = false;
   /** In the table of resources. */
   hashed = false;
   lastUsed = 0;
