@@ -53,6 +53,8 @@ const BLOCK = 512;
 export class Path {
   /** Requests complete when this is over. */
   hungUntil = 0;
+  /** Only writes hang. */
+  reads = false;
   /** Largest time a request takes. */
   latency = 20;
   fails = false;
@@ -248,7 +250,7 @@ export class SimNode {
     const attempt = (): void => {
       // What was not on the disk when the host lost its power never comes there.
       if (this.incarnation !== incarnation) return;
-      if (path.hungUntil > time.now()) return void time.after(path.hungUntil - time.now(), attempt);
+      if (path.hungUntil > time.now() && !(path.reads && request.op === 'read')) return void time.after(path.hungUntil - time.now(), attempt);
       const takes = 1 + random.int(path.latency);
       let bytes: Uint8Array | undefined;
       const failed = path.fails ? new Error('I/O error') : undefined;

@@ -1,5 +1,11 @@
 /** Heartbeats of whole clusters on a virtual clock: who is told of whom, what a silent node may still do, negotiations, losses. */
 import { describe, expect, it } from 'vitest';
+import { timeoutsOf } from '../../src/config/timeouts.js';
+import { Beating, drive } from '../../src/heartbeat/beating.js';
+import { FenceDeadline } from '../../src/heartbeat/fence-deadline.js';
+import { SharedLiveCounts } from '../../src/heartbeat/live-nodes.js';
+import { REGION_BLOCKS, type RegionRequest } from '../../src/heartbeat/region.js';
+import { NodeMap } from '../../src/node-map.js';
 import { Cluster, type SimNode } from './cluster.js';
 
 const A = 'A'.repeat(32);
@@ -88,6 +94,31 @@ describe('a cluster', () => {
 });
 
 describe('silence', () => {
+  it('is counted from the submission of a beat, however long it takes', () => {
+    let now = 1000;
+    const fence = new FenceDeadline();
+    const disk = new Uint8Array(REGION_BLOCKS * 512);
+    const timeouts = timeoutsOf();
+    const beating = new Beating({
+      node: 0, blockBytes: 512, timeouts, generation: 5n, firstGlobal: false, counts: true, index: 0, fence, live: new SharedLiveCounts(), configured: () => new NodeMap([0]),
+      clock: { monotonic: () => now, wall: () => now + 5_000_000, boot: () => now }, report: () => undefined,
+    });
+    let submitted = 0;
+    const perform = (request: RegionRequest): Uint8Array | undefined => {
+      if (request.op === 'read') return disk.slice(request.first * 512, (request.first + request.count) * 512);
+      submitted = now;
+      disk.set(request.block, request.node * 512);
+      now += 7_000;
+      return undefined;
+    };
+    drive(beating.begin(), perform);
+    for (let i = 0; i < 8; i++) {
+      now += 500;
+      expect(drive(beating.iterate(), perform)).toBe(true);
+    }
+    expect([fence.grant(), fence.end()]).toEqual([{ monotonic: submitted + timeouts.fenceMs, wall: submitted + 5_000_000 + timeouts.fenceMs }, submitted + timeouts.lossMs]);
+  });
+
   it('parks I/O at three quarters of the earliest death, and loses the incarnation before it', () => {
     const cluster = started(2);
     const [a, b] = cluster.nodes;
@@ -237,6 +268,39 @@ describe('a negotiation', () => {
     expect([a.losses.length, b.losses.length, c.losses.length]).toEqual([1, 0, 1]);
     cluster.run(20_000);
     expect(b.told.sort()).toEqual(['down 0', 'down 2']);
+  });
+
+  it('is not over with a beat that looked before it hung', () => {
+    const cluster = new Cluster({ seed: 5, nodes: 2 });
+    const [a, b] = cluster.nodes;
+    a.boot();
+    a.start(A);
+    cluster.run(30_000);
+    const path = a.path(A);
+    path.hungUntil = cluster.time.now() + 100_000;
+    cluster.run(99_000);
+    // The read that hangs is served in a second, sees nobody, and the write behind it hangs: then somebody comes.
+    Object.assign(path, { reads: true, hungUntil: cluster.time.now() + 31_000 });
+    cluster.run(2_000);
+    b.boot();
+    b.start(A);
+    cluster.run(10_000);
+    b.crash();
+    cluster.run(30_000);
+    expect([armed(a), a.losses.length]).toEqual([false, 1]);
+  });
+
+  it('proves no more than that nobody counted meanwhile', () => {
+    const cluster = started(2);
+    const [a, b] = cluster.nodes;
+    a.path(A).hungUntil = cluster.time.now() + 36_000;
+    b.path(A).hungUntil = cluster.time.now() + 110_000;
+    cluster.run(70_000);
+    // Without the approval it would be lost now.
+    expect([b.losses, a.told]).toEqual([[], []]);
+    // The other is served again and counts on; we must be gone before it is at the end.
+    cluster.run(45_000);
+    expect([armed(b), b.losses.length, a.told]).toEqual([false, 1, ['down 1']]);
   });
 
   it('cannot be had by a message alone', () => {
