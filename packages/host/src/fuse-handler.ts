@@ -256,8 +256,8 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   }
 
   opendir(_caller: Caller, nodeid: number): MountedDirectory {
-    // The kernel drops its copy of a listing when the mount changes the directory; others invalidate it.
-    return { ino: this.#ino(nodeid), cacheListing: true, keepCache: true };
+    // The kernel drops its copy of a listing when the mount changes the directory; of other nodes' changes it would not know.
+    return { ino: this.#ino(nodeid), cacheListing: !this.#shared, keepCache: !this.#shared };
   }
 
   async readdir(_caller: Caller, directory: MountedDirectory, offset: number, plus: boolean, add: AddEntry): Promise<void> {

@@ -23,7 +23,7 @@
 import { ClusterError, InternalError } from '@lunfs/device';
 import type { LockTable } from '../txn/lock-session.js';
 import { type AstResult, type Dlm, type DlmLock, LVB_SIZE, compatible } from './dlm.js';
-import { EX, type LockLevel, NL, PR, isPrivate } from './levels.js';
+import { EX, type LockLevel, NL, PR, isPrivate, usesLvb } from './levels.js';
 import { LocalDlm } from './local-dlm.js';
 
 export interface LockManagerOptions {
@@ -336,7 +336,7 @@ export class LockManager implements LockTable {
       if (from !== NL) await onDowngrade?.(name, from, to, this.#inside(lock));
       if (from === EX) {
         await settle(name);
-        value = lvb?.(name) ?? NO_LVB;
+        if (usesLvb(name)) value = lvb?.(name) ?? NO_LVB;
       }
       if (lock.failed !== undefined) return;
       if (to === NL) dropOwner(name);

@@ -90,8 +90,8 @@ export class Engine {
    * Run an operation that only reads, then `work` with what it found while its locks are still held: device I/O by a
    * mapping that no other node can change before it is done. `work` must not run operations.
    */
-  readHolding<T, R>(name: string, body: (op: Op) => T, work: (found: T) => Promise<R>, locks: LockTable = this.locks): Promise<R> {
-    return this.#run(name, body, true, locks, work);
+  readHolding<T, R>(name: string, body: (op: Op) => T, work: (found: T) => Promise<R>): Promise<R> {
+    return this.#run(name, body, true, this.locks, work);
   }
 
   /** Run a reading operation at once, if all it needs is cached; undefined if not. Errors of the operation are thrown. */

@@ -13,7 +13,7 @@ import { type Fence, type FileBackend, Gate, NO_FENCE, type MappedRun, type Rang
 import type { FsContext } from '../context.js';
 import { PR } from '../locking/levels.js';
 import { fileStatus, mapRange } from './file-map.js';
-import { readForCache } from './file-read.js';
+import { readFile } from './file-read.js';
 import { punchHole, zeroRange } from './file-space.js';
 import { noteInPlaceWrite, registerGate } from './file-state.js';
 import { writeFile } from './file-write.js';
@@ -124,7 +124,7 @@ class VolumeFileBackend implements FileBackend {
   async read(offset: number, into: Uint8Array): Promise<void> {
     this.#checkRange(offset, into.length);
     const { ctx, ino } = this.file;
-    const got = await readForCache(ctx, ino, offset, into);
+    const got = await readFile(ctx, ino, offset, into);
     into.fill(0, got); // the file was cut meanwhile
   }
 

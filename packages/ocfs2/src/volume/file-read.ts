@@ -3,8 +3,7 @@ import type { FsContext, InodeRef } from '../context.js';
 import { EXT, MODE, S_IFMT } from '../format/constants.js';
 import { ID2, INLINE_DATA_START } from '../format/structs.js';
 import { PR } from '../locking/levels.js';
-import type { LockTable, Op } from '../txn/index.js';
-import { cachesOf } from './cache-io.js';
+import type { Op } from '../txn/index.js';
 import { readBytes } from './file-data.js';
 import { type Segment, isInline, lockData, segments } from './file-map.js';
 import { withFile } from './file-state.js';
@@ -21,23 +20,12 @@ interface ReadPlan {
  * are read into without a copy). Returns the bytes read, fewer only at the end of the file. Shared extents are read too.
  */
 export async function readFile(ctx: FsContext, ino: number, offset: number, into: Uint8Array): Promise<number> {
-  return read(ctx, ino, offset, into, false);
-}
-
-/** The same for who fills a cache above the mount: it goes on while that cache is dropped (cache-io.ts). */
-export async function readForCache(ctx: FsContext, ino: number, offset: number, into: Uint8Array): Promise<number> {
-  return read(ctx, ino, offset, into, cachesOf(ctx) !== undefined);
-}
-
-async function read(ctx: FsContext, ino: number, offset: number, into: Uint8Array, forCache: boolean): Promise<number> {
   if (into.length === 0) return 0;
   return withFile(ctx, ino, async (state) => {
     // Whole logical blocks: a writer of a part of one at the edge of its range rewrites all of it.
     const release = await state.ranges.lock(offset, offset + into.length, false);
     try {
-      const run = (locks?: LockTable) =>
-        ctx.engine.readHolding('read', (op) => plan(op, ctx, lockData(op, ctx, ino, PR), offset, into.length), (found) => fill(ctx, found, offset, into), locks);
-      return await (forCache ? state.leaving.read(ctx, run) : run());
+      return await ctx.engine.readHolding('read', (op) => plan(op, ctx, lockData(op, ctx, ino, PR), offset, into.length), (found) => fill(ctx, found, offset, into));
     } finally {
       release();
     }

@@ -16,7 +16,7 @@ import type { DinodeView } from '../format/structs.js';
 import { EX, type LockLevel } from '../locking/levels.js';
 import type { LockTable, Op, Timestamp } from '../txn/index.js';
 import { type Attributes, setTimes } from './attributes.js';
-import { LeavingLocks, cachesOf } from './cache-io.js';
+import { cachesOf } from './host-caches.js';
 import { RangeLock } from './range-lock.js';
 
 /** Data written in place changes times only: they are written once they are this late in milliseconds, or with the next flush. */
@@ -25,7 +25,6 @@ const LAZY_TIMES_MS = 1000;
 export class FileState {
   readonly ranges = new RangeLock();
   readonly gates = new Set<Gate>();
-  readonly leaving = new LeavingLocks();
   /** Time of the last in-place write that the dinode does not show yet. */
   lateTime: Timestamp | undefined;
   /** Since when the dinode's times are late, in monotonic milliseconds. */
@@ -142,14 +141,13 @@ export async function flushAllTimes(ctx: FsContext): Promise<void> {
 }
 
 /**
- * Lock `name` of the file (M or W) goes from `from` to a lower level: caches above the mount are dropped, mappings given up, then the times of what was
+ * A cluster lock of the file (M or W) goes from `from` to a lower level: caches above the mount are dropped, mappings given up, then the times of what was
  * written by them go into the dinode, under the lock that is about to go (`locks`, see LockManagerOptions.onDowngrade).
  */
-export async function giveUpFile(ctx: FsContext, ino: number, name: string, from: LockLevel, locks: LockTable): Promise<void> {
-  const caches = cachesOf(ctx);
-  if (caches === undefined && !states(ctx).has(ino)) return;
+export async function giveUpFile(ctx: FsContext, ino: number, from: LockLevel, locks: LockTable): Promise<void> {
+  await cachesOf(ctx)?.drop(ino);
+  if (!states(ctx).has(ino)) return;
   await withFile(ctx, ino, async (state) => {
-    if (caches !== undefined) await state.leaving.drop(caches, ino, name, locks);
     await state.recall();
     if (from === EX) await writeTimes(ctx, ino, state, locks);
   });

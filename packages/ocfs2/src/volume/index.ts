@@ -22,7 +22,7 @@ export { cutToSize, truncateFile } from './file-truncate.js';
 export { type ShareRange, needReflink, shareRange } from './file-share.js';
 export { maxFileSize, writeFile } from './file-write.js';
 export type { ReflinkOptions } from './reflink.js';
-export type { HostCaches } from './cache-io.js';
+export type { HostCaches } from './host-caches.js';
 export type { ClusterMember } from './cluster-member.js';
 export { type FlockOptions, Flocks } from './flocks.js';
 export { type MountOptions, type Recovery, Volume } from './mount.js';

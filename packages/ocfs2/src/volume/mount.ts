@@ -19,7 +19,6 @@ import { readSystemFiles } from '../inspect/system-files.js';
 import { Journal, JournalInode, type Timers, replayJournal } from '../journal/index.js';
 import { type Dlm, EX, LocalDlm, LockManager, ORPHAN_SCAN_LOCK, PR, lockName, parseLockName } from '../locking/index.js';
 import { BlockCache, type Clock, Engine, type Log, WriteBackLog } from '../txn/index.js';
-import { type HostCaches, setCaches } from './cache-io.js';
 import { Chore } from './chores.js';
 import type { ClusterMember } from './cluster-member.js';
 import { pause, systemClock, systemTimers } from './clock.js';
@@ -27,6 +26,7 @@ import { flushAllTimes, giveUpFile } from './file-state.js';
 import { cutToSize } from './file-truncate.js';
 import { Flocks } from './flocks.js';
 import { type OrphanRecovery, recoverOrphans } from './inode-life.js';
+import { type HostCaches, setCaches } from './host-caches.js';
 import { Namespace } from './namespace-volume.js';
 import { NodeRecovery, type TakenOver } from './node-recovery.js';
 import { checkOffline, hasOfflineMark, setOfflineMark } from './offline.js';
@@ -395,7 +395,7 @@ function buildLocks(cache: BlockCache, options: MountOptions, parts: Parts, hook
     settle: (name) => parts.log?.flushOwner(name) ?? Promise.resolve(),
     onDowngrade: async (name, from, _to, table) => {
       const lock = parseLockName(name);
-      if (parts.ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(parts.ctx, lock.blkno, name, from, table);
+      if (parts.ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(parts.ctx, lock.blkno, from, table);
     },
     lvb: (name) => (name === ORPHAN_SCAN_LOCK ? hooks.scan?.value() : metaValue(cache, name)),
     onGranted: (name, level, lvb, from) => {

@@ -80,7 +80,7 @@ function cachedLocks(cache: BlockCache, log: Log, dlm: Dlm, context: () => FsCon
     settle: (name) => log.flushOwner(name),
     onDowngrade: async (name, from, _to, table) => {
       const lock = parseLockName(name), ctx = context();
-      if (ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(ctx, lock.blkno, name, from, table);
+      if (ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(ctx, lock.blkno, from, table);
     },
     onStuck: (_name, error) => {
       throw error;
