@@ -18,7 +18,7 @@ import {
   type NegativeEntry, O, type OpenDirectory, type OpenFile, RENAME_EXCHANGE, RENAME_NOREPLACE, SEEK_DATA,
 } from '@lunfs/fuse';
 import {
-  type Attributes, type FallocateMode, type Volume, fallocate, flushTimes, noteInPlaceWrite, readFile, seekData, seekHole, shareRange, truncateFile, writeFile,
+  type Attributes, EX, type FallocateMode, type Flocks, PR, type Volume, fallocate, flushTimes, noteInPlaceWrite, readFile, seekData, seekHole, shareRange, truncateFile, writeFile,
 } from '@lunfs/ocfs2';
 import type { FileTable, OpenedFile } from './file-table.js';
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, direntType, fuseAttributes, inodeOf, nodeOf, withoutSuid } from './fuse-attributes.js';
@@ -60,6 +60,9 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   readonly #xattrs: Xattrs;
   readonly #shared: boolean;
   readonly #long: number;
+  /** flock(2) for the whole cluster; where the volume is this host's alone the kernel does it. */
+  readonly flock?: FuseHandler<MountedFile, MountedDirectory>['flock'];
+  readonly #flockOwners = new WeakMap<MountedFile, bigint>();
   /** References the kernel holds, by inode. */
   readonly #held = new Map<number, number>();
   /** Work that no request waits for: wiping, late times. */
@@ -68,6 +71,8 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   constructor(private readonly volume: Volume, private readonly files: FileTable, private readonly report: (error: unknown, what: string) => void, { shared = false }: HandlerOptions = {}) {
     this.#shared = shared;
     this.#long = shared ? 0 : LONG;
+    const { flocks } = volume;
+    if (flocks !== undefined) this.flock = (caller, file, owner, type, wait) => this.#lockFile(flocks, caller, file, owner, type, wait);
     this.#xattrs = new Xattrs(volume);
   }
 
@@ -211,6 +216,8 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   }
 
   async release(_caller: Caller, file: MountedFile): Promise<void> {
+    const owner = this.#flockOwners.get(file);
+    if (owner !== undefined) await this.volume.flocks?.close(file.ino, owner);
     await file.opened.close();
     await flushTimes(this.volume.ctx, file.ino);
   }
@@ -330,6 +337,15 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     this.#held.clear();
     for (const [ino, count] of held) this.#later(this.volume.names.forget(ino, count), 'forget');
     while (this.#background.size > 0) await Promise.all(this.#background);
+  }
+
+  /** An open file has one owner of its lock, whoever shares it. */
+  async #lockFile(flocks: Flocks, { signal }: Caller, file: MountedFile, owner: bigint, type: 'read' | 'write' | 'unlock', wait: boolean): Promise<void> {
+    const { ino } = file;
+    if (type === 'unlock') return flocks.unlock(ino, owner);
+    this.#flockOwners.set(file, owner);
+    if (await flocks.lock(ino, owner, type === 'write' ? EX : PR, { wait, signal })) return;
+    throw new UsageError('FILE_LOCKED', 'EAGAIN', `${this.volume.geo.device}: inode ${ino} is locked by another open file, here or on another node`, { inode: ino });
   }
 
   #ino(nodeid: number): number {
