@@ -180,9 +180,9 @@ export interface FuseHandler<F extends OpenFile = OpenFile, D extends OpenDirect
   /**
    * Write all of `from` (page aligned, valid until this settles), extending the file where needed; the number of bytes written.
    * Resolves when the write survives SIGKILL of our processes. `cached`: written back from the kernel's page cache (mmap), the file
-   * handle is a guess and the caller unknown. `killSuidGid`: as in setattr.
+   * handle is a guess and the caller unknown. `append`: opened with O_APPEND, `offset` is the end of the file as this kernel knows it. `killSuidGid`: as in setattr.
    */
-  write(caller: Caller, file: F, offset: number, from: Uint8Array, how: { readonly killSuidGid: boolean; readonly cached: boolean }): MaybePromise<number>;
+  write(caller: Caller, file: F, offset: number, from: Uint8Array, how: { readonly killSuidGid: boolean; readonly cached: boolean; readonly append: boolean }): MaybePromise<number>;
   /**
    * Workers wrote data of `file` in place since the last call, the last time at `at` (monotonic ms): mtime and ctime are due. Called
    * before any other request that could see them, and by `FuseSession.foldWrites`.

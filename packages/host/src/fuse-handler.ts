@@ -202,11 +202,13 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     return readFile(this.volume.ctx, file.ino, offset, into);
   }
 
-  async write(_caller: Caller, file: MountedFile, offset: number, from: Uint8Array, how: { readonly killSuidGid: boolean }): Promise<number> {
+  async write(_caller: Caller, file: MountedFile, offset: number, from: Uint8Array, how: { readonly killSuidGid: boolean; readonly cached: boolean; readonly append: boolean }): Promise<number> {
     const { ctx } = this.volume;
     if (how.killSuidGid) await this.#dropSuid(file.ino);
     // Who did not ask for O_DIRECT is promised nothing before fsync: new clusters get their data behind the answer.
-    await writeFile(ctx, file.ino, offset, from, { behind: !file.survives });
+    // Only the cluster's lock tells where a file ends: another node may have appended since our kernel asked.
+    const at = this.#shared && how.append && !how.cached ? 'append' : offset;
+    await writeFile(ctx, file.ino, at, from, { behind: !file.survives });
     if (file.survives) await ctx.engine.log.commit({ durable: false });
     return from.length;
   }

@@ -62,6 +62,12 @@ async function domainFacts(device: string): Promise<DomainFacts | undefined> {
 
 const seconds = (ms: number | undefined): string => (ms === undefined ? '' : `${(ms / 1000).toFixed(1)} s`);
 
+/** How long ago the last beat of this node that counts was submitted. */
+function beatAge({ regions }: ClusterFacts, uuid: string | undefined): string | undefined {
+  const age = regions.find(({ name }) => name === uuid)?.sinceGood;
+  return age === undefined ? undefined : `${seconds(age)} ago`;
+}
+
 function show(found: ClusterFacts, domains: readonly (DomainFacts | undefined)[]): void {
   const { timeouts } = found;
   print(facts([
@@ -71,8 +77,9 @@ function show(found: ClusterFacts, domains: readonly (DomainFacts | undefined)[]
   print('');
   print(table(['>Node', 'Name', 'Address', 'Heartbeat', 'Connection', '>Heard of', '>Sent', '>Received'], found.nodes.map((node) => {
     const { connection } = node;
+    const missed = Math.min(...found.regions.flatMap(({ live }) => live.filter((one) => one.node === node.number).map(({ silent }) => silent)));
     return [
-      String(node.number), node.name, `${node.address}:${node.port}`, node.live ? 'alive' : 'down', node.local ? 'this node' : (connection?.state ?? ''),
+      String(node.number), node.name, `${node.address}:${node.port}`, node.live ? (missed > 0 && Number.isFinite(missed) ? `alive, ${missed} of ${timeouts.threshold} beats missed` : 'alive') : 'down', node.local ? 'this node' : (connection?.state ?? ''),
       connection?.lastReceived === undefined ? '' : `${seconds(connection.lastReceived)} ago`, connection === undefined ? '' : String(connection.sent), connection === undefined ? '' : String(connection.received),
     ];
   })));
@@ -85,6 +92,7 @@ function show(found: ClusterFacts, domains: readonly (DomainFacts | undefined)[]
       ['Members', domain?.members.join(', ')],
       ['Recovery', domain && (domain.recovering.length === 0 ? 'none' : `of node ${domain.recovering.join(', ')}`)],
       ['Locks', domain && `${domain.resources} resources known here, ${domain.mastered} of them mastered here, ${domain.locks} locks held here`],
+      ['Last good beat', beatAge(found, volume.uuid)],
       ['I/O deadline', volume.deadlineMs === undefined ? undefined : volume.deadlineMs > 0 ? `in ${seconds(volume.deadlineMs)}` : 'over: no I/O is submitted'],
       ['Fenced', volume.fenced === 0 ? undefined : `${volume.fenced} times, last by ${volume.lastEnd}`],
     ]));

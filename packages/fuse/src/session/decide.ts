@@ -124,8 +124,8 @@ export function decide(view: DataView, at: number, length: number, files: Worker
   if (length !== IN_HEADER.size + READ_IN.size + (write ? size : 0)) return 'forward';
   if (write) {
     if ((view.getUint32(body + WRITE_IN.at.write_flags, true) & WRITE_FLAG.KILL_SUIDGID) !== 0) return 'forward';
-    // The kernel sends no FSYNC after an O_SYNC write that bypassed its cache by FOPEN_DIRECT_IO.
-    if (file.directIo && (view.getUint32(body + WRITE_IN.at.flags, true) & O.DSYNC) !== 0) return 'forward';
+    // The kernel sends no FSYNC after an O_SYNC write that bypassed its cache by FOPEN_DIRECT_IO; and where the end of such a file is, others may know better.
+    if (file.directIo && (view.getUint32(body + WRITE_IN.at.flags, true) & (O.DSYNC | O.APPEND)) !== 0) return 'forward';
   }
 
   const map = write ? file.writable : file.readable;

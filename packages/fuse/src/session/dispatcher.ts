@@ -358,7 +358,7 @@ export class Dispatcher<F extends OpenFile, D extends OpenDirectory> {
     const { file } = entry;
     const end = body.offset + body.size;
     const grows = file.backend === undefined || end > file.backend.size;
-    const how = { killSuidGid: (body.write_flags & WRITE_FLAG.KILL_SUIDGID) !== 0, cached: (body.write_flags & WRITE_FLAG.CACHE) !== 0 };
+    const how = { killSuidGid: (body.write_flags & WRITE_FLAG.KILL_SUIDGID) !== 0, cached: (body.write_flags & WRITE_FLAG.CACHE) !== 0, append: (body.flags & O.APPEND) !== 0 };
     // The payload lies at the start of `data` when the message came through a lane; elsewhere `bytes` need not be aligned.
     const from = body.data.byteOffset === message.data.byteOffset ? message.data.subarray(0, body.size) : body.data;
     const written = then(this.#handler.write(call, file, body.offset, from, how), (size) => {
