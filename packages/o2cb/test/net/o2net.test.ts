@@ -138,8 +138,10 @@ describe('the handshake', () => {
     const { nodes: [node], clock } = new VirtualCluster(2);
     node.beats.up(1);
     let closed = false;
+    node.core.handle(KEY, TYPE, 1, () => expect.unreachable());
     const events = node.core.accepted({ send: () => {}, close: () => (closed = true) }, '10.0.0.1')!;
-    events.received(encodeHandshake({ version: PROTOCOL_VERSION - 1n, connectorId: 1n, heartbeatTimeout: 60_000, idleTimeout: 30_000, keepaliveDelay: 2_000, reconnectDelay: 2_000 }));
+    const theirs = encodeHandshake({ version: PROTOCOL_VERSION - 1n, connectorId: 1n, heartbeatTimeout: 60_000, idleTimeout: 30_000, keepaliveDelay: 2_000, reconnectDelay: 2_000 });
+    events.received(Buffer.concat([theirs, encodeFrame({ magic: Magic.MESSAGE, type: TYPE, key: KEY })])); // the message is not looked at
     clock.run(1);
     expect([closed, node.notices[0].message]).toEqual([true, expect.stringContaining('version 10 of o2net, we speak 11')]);
   });
