@@ -79,7 +79,10 @@ export class Core {
   readonly recovering = new Set<Resource>();
   /** Locks of this node that have not ended. */
   readonly clients = new Set<{ fail(error: Error): void }>();
-  /** Taken back from a migration whose target died; the target may have told some that it was the owner. */
+  /**
+   * Taken back from a migration whose target is lost; it may have told some that it was the owner. Nothing is asserted before all know of
+   * its death (a kernel that does not would panic); then the resource is claimed.
+   */
   readonly reclaimed = new Map<Resource, number>();
   readonly reco: RecoveryState = { dead: NO_NODE, master: NO_NODE, active: false, finalizing: false, sentTo: NO_NODE, finished: undefined, nodes: new Map(), claims: new Map() };
   /** Everything has been migrated: recovery is no business of this node any more. */

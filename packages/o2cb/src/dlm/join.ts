@@ -196,6 +196,7 @@ export function handleExit(core: Core, from: number): number {
   core.domain.delete(from);
   core.exiting.delete(from);
   for (const mle of [...core.mles.values()]) if (mle.kind === 'block' && !mle.inUse && mle.maybe.lowest === from) core.unlinkMle(mle);
+  for (const [res, target] of [...core.reclaimed]) if (target === from) core.reclaimed.delete(res);
   if (core.reco.nodes.has(from)) core.reco.nodes.set(from, 'dead');
   core.log({ what: 'leaves', node: from });
   core.notifyMles(from, false);

@@ -201,7 +201,7 @@ export function handleMasterRequest(core: Core, from: number, { name }: Message<
   const res = core.lookup(name);
   const mle = core.mles.get(name);
   if (res !== undefined) {
-    if (res.has(RES.RECOVERING | RES.MIGRATING)) return MASTER_REPLY.ERROR;
+    if (res.has(RES.RECOVERING | RES.MIGRATING) || core.reclaimed.has(res)) return MASTER_REPLY.ERROR;
     if (res.owner === core.local || (res.owner === NO_NODE && mle?.kind === 'master' && mle.master === core.local)) {
       res.refmap.add(from);
       core.calcUsage(res);
@@ -287,7 +287,7 @@ function contradiction(core: Core, from: number, res: Resource): void {
 export function handleRequery(core: Core, { name }: Message<typeof TYPE.MASTER_REQUERY>): number {
   const res = core.lookup(name);
   if (res === undefined || !core.domain.has(res.owner)) return NO_NODE;
-  if (res.owner === core.local) dispatchAssert(core, res, ASSERT_FLAG.REQUERY);
+  if (res.owner === core.local && !core.reclaimed.has(res)) dispatchAssert(core, res, ASSERT_FLAG.REQUERY);
   return res.owner;
 }
 

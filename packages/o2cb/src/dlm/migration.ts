@@ -34,7 +34,7 @@ export function* migrateAll(core: Core): Task<number> {
 
 /** Owned here, not used here, used elsewhere. */
 function isMigratable(core: Core, res: Resource): boolean {
-  if (res.owner !== core.local || res.inflight > 0 || res.has(RES.MIGRATING | RES.RECOVERING | RES.RECOVERY_WAITING | RES.IN_PROGRESS)) return false;
+  if (res.owner !== core.local || res.inflight > 0 || core.reclaimed.has(res) || res.has(RES.MIGRATING | RES.RECOVERING | RES.RECOVERY_WAITING | RES.IN_PROGRESS)) return false;
   for (const lock of res.locks()) if (lock.node === core.local) return false;
   return res.hasLocks || [...res.refmap].some((node) => node !== core.local);
 }
@@ -69,16 +69,16 @@ function* migrate(core: Core, res: Resource, target: number): Task {
   core.set(res, RES.MIGRATING);
   yield* core.loop.until(res.changed, () => res.assertWorkers === 0);
 
-  if (!(yield* sendResource(core, res, target, MRES.MIGRATION))) {
+  const sent = yield* sendResource(core, res, target, MRES.MIGRATION);
+  if (sent !== 'sent') {
+    // It may have got it, and told others. Once its death is noticed, that is taken care of (recovery.ts: cleanMles).
+    if (sent === 'lost' && core.domain.has(target)) core.reclaimed.set(res, target);
     giveUp(core, res, mle);
     yield* core.loop.until(core.membership, () => !core.domain.has(target), TIME.nodeDeath);
     return;
   }
   yield* core.loop.until(res.changed, () => res.owner === target || !core.domain.has(target));
-  if (res.owner !== target) {
-    core.reclaimed.set(res, target);
-    return giveUp(core, res, mle);
-  }
+  if (res.owner !== target) return giveUp(core, res, mle);
   keepOwnOnly(core, res);
   core.putMle(mle);
   core.clear(res, RES.MIGRATING);
@@ -111,9 +111,9 @@ export function* claimReclaimed(core: Core, dead: number): Task {
 
 /**
  * Sends a resource's locks, at most 240 in a message (dlmrecovery.c:dlm_send_one_lockres). In recovery only the locks of this node. A node
- * without locks sends a dummy, which stands for its reference. False: the other node is gone or refuses.
+ * without locks sends a dummy, which stands for its reference. `lost`: the other node is gone, nobody knows what it got.
  */
-export function* sendResource(core: Core, res: Resource, to: number, flags: number): Task<boolean> {
+export function* sendResource(core: Core, res: Resource, to: number, flags: number): Task<'sent' | 'refused' | 'lost'> {
   const all = [...res.locks()].filter((lock) => (flags & MRES.MIGRATION) !== 0 || lock.node === core.local);
   const cookie = all.length > MAX_MIGRATABLE_LOCKS ? core.migrationCookie++ : 0n;
   for (let from = 0; from === 0 || from < all.length; from += MAX_MIGRATABLE_LOCKS) {
@@ -127,9 +127,9 @@ export function* sendResource(core: Core, res: Resource, to: number, flags: numb
     const status = statusOf(result);
     if (status === 0) continue;
     if (!isHostDown(result)) core.log({ what: 'protocol', node: to, message: `refuses a resource with ${status ?? 'overflow'}` });
-    return false;
+    return status === undefined ? 'lost' : 'refused';
   }
-  return true;
+  return 'sent';
 }
 
 /** The value block counts where somebody holds PR or EX (dlm_prepare_lvb_for_migration): the owner's, else the copy that came with such a lock. */

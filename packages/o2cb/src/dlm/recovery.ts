@@ -80,6 +80,10 @@ function cleanMles(core: Core, dead: number): void {
       if (mle.maybe.lowest === dead) core.unlinkMle(mle);
       else mle.maybe.delete(dead);
     }
+    if (mle.kind === 'migration' && mle.inUse && mle.newMaster === dead) {
+      const mine = core.resources.get(mle.name);
+      if (mine?.has(RES.MIGRATING)) core.reclaimed.set(mine, dead);
+    }
     if (mle.kind !== 'migration' || mle.inUse || (mle.master !== dead && mle.newMaster !== dead)) continue;
     core.unlinkMle(mle);
     const res = core.lookup(mle.name);

@@ -16,7 +16,7 @@ export function contradictions(bench: Bench): string[] {
     for (const mle of core.mles.values()) say(`${mle.name}: entry of kind ${mle.kind}, candidates ${[...mle.maybe].join()}, master ${mle.master}`);
     if (core.attached.size > 0 && core.mles.size === 0) say('an entry still follows the members');
     if (core.recovering.size > 0) say(`${core.recovering.size} resources wait for recovery`);
-    if (core.reclaimed.size > 0 && core.exiting.size === 0) core.reclaimed.clear();
+    if (core.reclaimed.size > 0) say(`${core.reclaimed.size} resources are not claimed yet`);
     for (const res of core.resources.values()) {
       if (res.state !== 0) say(`${res.name}: state ${res.state}`);
       if (res.inflight !== 0 || res.asserting !== 0 || res.assertWorkers !== 0 || res.reserved !== 0 || res.dirty || res.migrationPending || res.taking !== undefined) {
