@@ -60,7 +60,7 @@ const programs = (...names) => () => {
 function networkMissing() {
   const name = `lunfs-probe-${process.pid}`;
   const ip = findProgram('ip') ?? 'ip';
-  const steps = [['netns', 'add', name], ['-n', name, 'link', 'add', 'br', 'type', 'bridge'], ['-n', name, 'tuntap', 'add', 'tap', 'mode', 'tap'], ['-n', name, 'link', 'add', 'a', 'type', 'veth', 'peer', 'name', 'b']];
+  const steps = [['netns', 'add', name], ['-n', name, 'link', 'add', 'name', 'br', 'type', 'bridge'], ['-n', name, 'tuntap', 'add', 'tap', 'mode', 'tap'], ['-n', name, 'link', 'add', 'name', 'a', 'type', 'veth', 'peer', 'name', 'b']];
   const failed = steps.map((args) => spawnSync(ip, args, { encoding: 'utf8' })).find(({ status }) => status !== 0);
   spawnSync(ip, ['netns', 'del', name]);
   return failed ? `no network namespace with bridge and tap: ${failed.stderr.trim()}` : undefined;

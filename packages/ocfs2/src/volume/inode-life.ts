@@ -122,6 +122,8 @@ function isOrphaned(inode: InodeRef | undefined): inode is InodeRef {
  * or waits for the recovery of a direct write. Returns whether it is gone.
  */
 export async function wipeInode(ctx: FsContext, blkno: number, table?: InodeTable): Promise<boolean> {
+  // Asked before the open lock is: EX beside our own PR would be granted, and giving it up would wait for the last reference.
+  if (table?.has(blkno)) return false;
   const open = openLock(ctx, blkno);
   if (open === undefined) return wipeAll(ctx, blkno, table, []);
   const { locks } = ctx.engine;

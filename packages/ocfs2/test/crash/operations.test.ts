@@ -18,21 +18,23 @@ type Shown = readonly [script: string, step: Step['do']];
 const READS = 'changes nothing';
 const IN_ALL = 'in every script';
 const PART = 'a part of other operations';
+const AMONG_MEMBERS = 'what a member does of another that died: test/cluster, where members die at any moment of it';
 const OFFLINE = 'one write of one sector and a flush, which is there or not; offline, no journal';
 
-const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL | typeof PART | typeof OFFLINE>> = {
+const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL | typeof PART | typeof AMONG_MEMBERS | typeof OFFLINE>> = {
   'Namespace.root': READS, 'Namespace.lookup': READS, 'Namespace.find': READS, 'Namespace.refer': READS, 'Namespace.attributes': READS, 'Namespace.readlink': READS,
-  'Namespace.getXattr': READS, 'Namespace.listXattr': READS, 'Namespace.statistics': READS,
+  'Namespace.getXattr': READS, 'Namespace.listXattr': READS, 'Namespace.statistics': READS, 'Namespace.readAhead': READS,
   'Namespace.create': ['names', 'mkdir'], 'Namespace.link': ['names', 'link'], 'Namespace.unlink': ['names', 'unlink'], 'Namespace.rmdir': ['names', 'rmdir'], 'Namespace.rename': ['names', 'rename'],
   'Namespace.reflink': ['clones', 'reflink'], 'Namespace.readdir': ['acls', 'list'], 'Namespace.change': ['attributes', 'change'], 'Namespace.setFlags': ['acls', 'flags'],
   'Namespace.setXattr': ['xattrs', 'setxattr'], 'Namespace.dropCapability': ['xattrs', 'uncap'], 'Namespace.removeXattr': ['xattrs', 'removexattr'], 'Namespace.forget': ['names', 'close'],
-  'Volume.mount': IN_ALL, 'Volume.geo': READS, 'Volume.sync': ['files', 'sync'], 'Volume.unmount': IN_ALL, 'Volume.stopChanges': READS,
+  'Volume.mount': IN_ALL, 'Volume.geo': READS, 'Volume.sync': ['files', 'sync'], 'Volume.unmount': IN_ALL, 'Volume.stopChanges': READS, 'Volume.caches': READS,
+  'Volume.finishRecovery': AMONG_MEMBERS, 'volume.Flocks': READS,
   'SharedFile.gate': READS, 'SharedFile.gated': READS, 'SharedFile.size': READS, 'SharedFile.load': READS, 'SharedFile.backend': READS, 'SharedFile.close': READS,
   'backend.direct': READS, 'backend.size': READS, 'backend.readOnly': READS, 'backend.read': READS, 'backend.status': READS, 'backend.close': READS,
   'backend.map': ['sharing', 'map'], 'backend.write': ['sharing', 'export'], 'backend.flush': ['sharing', 'map'], 'backend.trim': ['sharing', 'export'], 'backend.writeZeroes': ['sharing', 'export'],
-  'InodeTable.size': READS, 'InodeTable.has': READS, 'InodeTable.refer': PART, 'InodeTable.forget': ['names', 'close'], 'InodeTable.forgetAll': IN_ALL, 'InodeTable.wipeUnused': ['names', 'unlink'],
-  'SlotMap.node': READS, 'SlotMap.taken': READS, 'SlotMap.set': IN_ALL,
-  'Quota.types': READS, 'Quota.start': IN_ALL, 'Quota.stop': READS, 'Quota.close': IN_ALL, 'Quota.sync': ['quota', 'syncquota'], 'Quota.report': READS, 'Quota.settings': READS,
+  'InodeTable.size': READS, 'InodeTable.has': READS, 'InodeTable.identity': READS, 'InodeTable.refer': PART, 'InodeTable.forget': ['names', 'close'], 'InodeTable.forgetAll': IN_ALL, 'InodeTable.wipeUnused': ['names', 'unlink'],
+  'SlotMap.node': READS, 'SlotMap.taken': READS, 'SlotMap.slotFor': READS, 'SlotMap.set': IN_ALL,
+  'Quota.types': READS, 'Quota.start': IN_ALL, 'Quota.stop': READS, 'Quota.close': IN_ALL, 'Quota.sync': ['quota', 'syncquota'], 'Quota.report': READS, 'Quota.settings': READS, 'Quota.recover': AMONG_MEMBERS,
   'Quota.setLimits': ['quota', 'limits'], 'Quota.setSettings': ['quota', 'grace'], 'quota.asRequester': READS,
   'volume.writeFile': ['files', 'write'], 'volume.truncateFile': ['files', 'truncate'], 'volume.cutToSize': PART, 'volume.fallocate': ['space', 'reserve'], 'volume.punchHole': ['space', 'punch'], 'volume.zeroRange': ['space', 'zero'],
   'volume.preallocateContiguous': ['sharing', 'thick'], 'volume.shareRange': ['sharing', 'share'], 'volume.flushTimes': ['files', 'fsync'], 'volume.flushAllTimes': ['files', 'sync'], 'volume.noteInPlaceWrite': ['sharing', 'map'],
@@ -43,6 +45,7 @@ const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL |
   'volume.seekData': READS, 'volume.seekHole': READS, 'volume.watchHeartbeat': READS,
   'alloc.flushTruncateLog': ['space', 'release'], 'alloc.closeLocalAlloc': IN_ALL, 'alloc.claimClusters': PART, 'alloc.claimContiguous': PART, 'alloc.claimMeta': PART, 'alloc.claimOf': READS, 'alloc.freeClustersNow': PART,
   'alloc.freeMeta': PART, 'alloc.groupOf': READS, 'alloc.heldClusters': READS, 'alloc.releaseClusters': PART, 'alloc.stampMeta': PART, 'alloc.statClusters': READS,
+  'alloc.takeOverClusters': AMONG_MEMBERS, 'alloc.freeTakenOver': AMONG_MEMBERS, 'alloc.mayHoldClusters': READS,
 };
 
 /** Every kind of step; the compiler sees to it that none is missing. */
