@@ -118,12 +118,14 @@ export class FuseMount<F extends OpenFile = OpenFile, D extends OpenDirectory = 
   readonly session: FuseSession<F, D>;
   /** Resolves when the mount is gone, whoever unmounted it, and the session has released everything. */
   readonly closed: Promise<void>;
+  /** The device number of the mount. */
+  readonly #device: string | undefined;
 
   constructor(directory: string, session: FuseSession<F, D>) {
     this.directory = directory;
     this.session = session;
-    const entry = mountAt(directory);
-    const guard = entry === undefined ? undefined : startGuard(directory, entry.number);
+    this.#device = mountAt(directory)?.number;
+    const guard = this.#device === undefined ? undefined : startGuard(directory, this.#device);
     const onExit = () => {
       spawnSync('umount', ['-i', '-n', '-f', '-l', directory], { stdio: 'ignore', timeout: 5000 });
       guard?.stdin?.end('done\n');
@@ -144,7 +146,8 @@ export class FuseMount<F extends OpenFile = OpenFile, D extends OpenDirectory = 
         await unmount(this.directory, waited < graceMs ? 'clean' : 'force');
         break;
       } catch (error) {
-        if (over.signal.aborted) break; // someone else has unmounted it
+        // Someone else has unmounted it; the session may still have to learn of that.
+        if (over.signal.aborted || mountAt(this.directory)?.number !== this.#device) break;
         if (waited >= graceMs || !(error instanceof UsageError) || error.code !== 'FUSE_BUSY') throw error;
       }
       await delay(100, over.signal);

@@ -61,13 +61,13 @@ describe.skipIf(lacks('ocfs2-tools', 'fuse'))('volume process', () => {
     const one = await image.start({ mount: { directory: image.mountPoint } });
     const file = path.join(image.mountPoint, 'busy');
     const writer = spawn('python3', ['-c', `
-import os, sys
+import os, sys, time
 fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600); n = 0
 print('begun', flush=True)
 try:
     while True:
         os.pwrite(fd, bytes([n % 251]) * 65536, n * 65536); n += 1
-        if n % 20 == 0: os.fsync(fd); print(n, flush=True)
+        if n % 20 == 0: os.fsync(fd); print(n, flush=True); time.sleep(0.02) # or the volume is full before the mount ends
 except OSError as e: print('error', e.errno, flush=True)
 `, file], { cwd: '/', stdio: ['ignore', 'pipe', 'inherit'] });
     let said = '';
