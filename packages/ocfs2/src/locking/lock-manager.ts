@@ -92,10 +92,6 @@ class CachedLock {
   }
 }
 
-function tellGone(lock: CachedLock): void {
-  for (const fn of lock.gone.splice(0)) fn();
-}
-
 const NO_LVB = new Uint8Array(LVB_SIZE);
 const PRIVATE = new LocalDlm();
 
@@ -165,12 +161,10 @@ export class LockManager implements LockTable {
   surrender(name: string): Promise<void> {
     const lock = this.#locks.get(name);
     if (lock === undefined || lock.failed !== undefined) return Promise.resolve();
-    lock.retire = true;
-    lock.pinned = false;
-    // Somebody here has it, and may keep it for as long as he likes: who gave it up does not wait for him.
-    if (lock.held) return Promise.resolve();
     return new Promise((resolve) => {
       lock.gone.push(resolve);
+      lock.retire = true;
+      lock.pinned = false;
       this.#advance(lock);
     });
   }
@@ -224,7 +218,6 @@ export class LockManager implements LockTable {
     if (level === NL) throw new InternalError('LOCK_LEVEL', `lock ${lock.name} is held at NL`);
     lock.holders[level]++;
     lock.referenced = true;
-    if (lock.gone.length > 0) tellGone(lock);
   }
 
   /** The one place that decides what happens next to a lock. Called after every event; each step ends with another event. */
@@ -239,8 +232,8 @@ export class LockManager implements LockTable {
       return;
     }
     if (blocks || (lock.retire && lock.waiters.length === 0)) {
-      if (!lock.held && (lock.retire || lock.wanted === EX)) void this.#goDown(lock, NL);
-      else if (blocks && lock.wanted === PR && lock.holders[EX] === 0) void this.#goDown(lock, PR);
+      const inTheWay = lock.retire || lock.wanted === EX ? lock.held : lock.holders[EX] > 0;
+      if (!inTheWay) void this.#goDown(lock, lock.retire || lock.wanted === EX ? NL : PR);
       return;
     }
     lock.wanted = NL;
@@ -352,10 +345,10 @@ export class LockManager implements LockTable {
       return;
     }
     lock.goingDown = false;
-    if (lock.retire && to === NL && lock.waiters.length === 0) {
+    if (lock.retire && lock.waiters.length === 0) {
       lock.handle?.unlock(value);
       this.#locks.delete(name);
-      tellGone(lock);
+      for (const fn of lock.gone) fn();
     } else this.#request(lock, to, { lvb: value });
   }
 
@@ -389,7 +382,7 @@ export class LockManager implements LockTable {
     const error = new ClusterError('LOCK_STUCK', `cluster lock ${lock.name} cannot be used any more (${why}); unmount the volume on this node`, { lock: lock.name }, cause, 'EIO');
     lock.failed = error;
     for (const waiter of lock.waiters.splice(0)) waiter.reject(error);
-    tellGone(lock);
+    for (const fn of lock.gone) fn();
     this.options.onStuck?.(lock.name, error);
   }
 

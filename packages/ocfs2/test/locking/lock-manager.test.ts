@@ -134,21 +134,6 @@ describe('a lock', () => {
     expect(seen).toEqual([0, 7]);
   });
 
-  test('given up for good is gone, unless somebody here wants it again: nobody waits for his end of it', async () => {
-    const { locks } = manager({ dlm: new MemoryDlm() });
-    await locks.hold(A, PR);
-    locks.drop(A, PR);
-    await locks.surrender(A);
-    expect(locks.size).toBe(0);
-    await locks.hold(A, PR);
-    const gone = locks.surrender(A), again = locks.hold(A, PR);
-    locks.drop(A, PR);
-    await Promise.all([gone, again]);
-    expect(locks.levelOf(A)).toBe(PR);
-    locks.drop(A, PR);
-    await locks.close();
-  });
-
   test('tried and not got leaves nothing behind', async () => {
     const dlm = new MemoryDlm();
     const { locks: one } = manager({ dlm });
