@@ -8,8 +8,10 @@
  *  - Nobody starves. Once a BAST has come, new holders wait until the lock has gone down (theirs would keep it here for
  *    ever). But holders that waited for a grant get it first, even if a BAST came with the grant: so whoever has got all
  *    the locks it asked for runs once before any of them goes. Requests are queued in order at the Dlm.
- *  - A lock goes down only with no holder in the way: none at all before NL, none at EX before PR. Then, in this order:
- *    `onDowngrade` (mappings and kernel caches recalled, what they held folded into the inode); `settle` if it was EX
+ *  - Who gives a lock up for good does not wait for somebody here who has it or gets it meanwhile: he may keep it for ever.
+ *  - A lock goes down only with no holder in the way: none at all before NL, none at EX before PR; and on its way down it lets
+ *    nobody in, whoever waits (the gate may open meanwhile): he would run under a lock that another node has by then. In this
+ *    order: `onDowngrade` (mappings and kernel caches recalled, what they held folded into the inode); `settle` if it was EX
  *    (journal committed, images in place, log tail past them, all flushed); LVB filled; cached blocks dropped if it goes to
  *    NL; and only then the convert.
  *  - If that fails, the lock is kept and nobody here uses it any more: to give it up with our changes only in our log would
@@ -70,7 +72,7 @@ class CachedLock {
   goingDown = false;
   /** The Dlm knows it: granted once, and not unlocked since. */
   attached = false;
-  /** Give it up altogether once nobody uses it. */
+  /** Give it up altogether once nobody uses it or waits for it. */
   retire = false;
   /** Kept, whoever wants it (LockTable.pin). */
   pinned = false;
@@ -90,6 +92,10 @@ class CachedLock {
   get held(): boolean {
     return this.holders[PR] + this.holders[EX] > 0;
   }
+}
+
+function tellGone(lock: CachedLock): void {
+  for (const fn of lock.gone.splice(0)) fn();
 }
 
 const NO_LVB = new Uint8Array(LVB_SIZE);
@@ -161,10 +167,12 @@ export class LockManager implements LockTable {
   surrender(name: string): Promise<void> {
     const lock = this.#locks.get(name);
     if (lock === undefined || lock.failed !== undefined) return Promise.resolve();
+    lock.retire = true;
+    lock.pinned = false;
+    // Somebody here has it, and may keep it for as long as he likes: who gave it up does not wait for him.
+    if (lock.held) return Promise.resolve();
     return new Promise((resolve) => {
       lock.gone.push(resolve);
-      lock.retire = true;
-      lock.pinned = false;
       this.#advance(lock);
     });
   }
@@ -218,6 +226,7 @@ export class LockManager implements LockTable {
     if (level === NL) throw new InternalError('LOCK_LEVEL', `lock ${lock.name} is held at NL`);
     lock.holders[level]++;
     lock.referenced = true;
+    if (lock.gone.length > 0) tellGone(lock);
   }
 
   /** The one place that decides what happens next to a lock. Called after every event; each step ends with another event. */
@@ -232,19 +241,18 @@ export class LockManager implements LockTable {
       return;
     }
     if (blocks || (lock.retire && lock.waiters.length === 0)) {
-      const inTheWay = lock.retire || lock.wanted === EX ? lock.held : lock.holders[EX] > 0;
-      if (!inTheWay) void this.#goDown(lock, lock.retire || lock.wanted === EX ? NL : PR);
+      if (!lock.held && (lock.retire || lock.wanted === EX)) void this.#goDown(lock, NL);
+      else if (blocks && lock.wanted === PR && lock.holders[EX] === 0) void this.#goDown(lock, PR);
       return;
     }
     lock.wanted = NL;
-    lock.retire = false;
     this.#serve(lock);
     if (lock.waiters.length > 0 && !lock.gated) this.#ask(lock);
   }
 
-  /** Let in who waits for no more than we have. */
+  /** Let in who waits for no more than we have and keep. */
   #serve(lock: CachedLock): void {
-    if (lock.gated) return;
+    if (lock.gated || lock.goingDown || (lock.request !== undefined && lock.request.level < lock.level)) return;
     const served = lock.waiters.filter((w) => w.level <= lock.level);
     if (served.length === 0) return;
     lock.waiters = lock.waiters.filter((w) => w.level > lock.level);
@@ -345,10 +353,10 @@ export class LockManager implements LockTable {
       return;
     }
     lock.goingDown = false;
-    if (lock.retire && lock.waiters.length === 0) {
+    if (lock.retire && to === NL && lock.waiters.length === 0) {
       lock.handle?.unlock(value);
       this.#locks.delete(name);
-      for (const fn of lock.gone) fn();
+      tellGone(lock);
     } else this.#request(lock, to, { lvb: value });
   }
 
@@ -382,7 +390,7 @@ export class LockManager implements LockTable {
     const error = new ClusterError('LOCK_STUCK', `cluster lock ${lock.name} cannot be used any more (${why}); unmount the volume on this node`, { lock: lock.name }, cause, 'EIO');
     lock.failed = error;
     for (const waiter of lock.waiters.splice(0)) waiter.reject(error);
-    for (const fn of lock.gone) fn();
+    tellGone(lock);
     this.options.onStuck?.(lock.name, error);
   }
 

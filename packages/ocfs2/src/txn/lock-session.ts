@@ -21,7 +21,7 @@ export interface LockTable {
   drop(name: string, level: LockLevel): void;
   /** Give the lock back to the cluster as soon as it has no holder: it is not worth keeping, or others look whether it is held. */
   giveUp(name: string): void;
-  /** The same; resolves when it has gone. If somebody waits for it here by then, that is only after the next time. */
+  /** The same; resolves when it has gone, or as soon as somebody here has it (again). */
   surrender(name: string): Promise<void>;
   /** Keep a lock that is held, whoever asks for it, until it is given up: who else wants it is told no, not to wait. */
   pin(name: string): void;

@@ -134,6 +134,80 @@ describe('a lock', () => {
     expect(seen).toEqual([0, 7]);
   });
 
+  test('given up for good is gone, unless somebody here wants it again: nobody waits for his end of it', async () => {
+    const { locks } = manager({ dlm: new MemoryDlm() });
+    await locks.hold(A, PR);
+    locks.drop(A, PR);
+    await locks.surrender(A);
+    expect(locks.size).toBe(0);
+    await locks.hold(A, PR);
+    const gone = locks.surrender(A), again = locks.hold(A, PR);
+    locks.drop(A, PR);
+    await Promise.all([gone, again]);
+    expect(locks.levelOf(A)).toBe(PR);
+    locks.drop(A, PR);
+    await locks.close();
+  });
+
+  test('given up while somebody here only tries it is gone once he is told no', async () => {
+    let shut = true;
+    const dlm = new MemoryDlm();
+    const { locks: one } = manager({ dlm, gated: () => shut });
+    const { locks: two } = manager({ dlm });
+    await two.hold(A, PR);
+    const wanted = one.hold(A, PR);
+    await settled();
+    const tried = one.tryLock(A, EX), gone = one.surrender(A);
+    shut = false;
+    one.gateOpened();
+    await wanted;
+    one.drop(A, PR);
+    expect(await tried).toBe(false);
+    await gone;
+    await settled();
+    expect(one.size).toBe(0);
+    two.drop(A, PR);
+  });
+
+  test('that the gate keeps is asked for by another node: nobody here gets it when the gate opens while it goes', async () => {
+    // What ran under it then would change blocks that the other node has: one of two changes would be lost.
+    for (const opens of ['while it settles', 'while the convert is on its way'] as const) {
+      let shut = true, settle = (): void => undefined;
+      const events: (() => void)[] = [];
+      const dlm = new MemoryDlm({ defer: (fn) => void events.push(fn) });
+      const { locks: one } = manager({ dlm, gated: () => shut, settle: () => new Promise((resolve) => (settle = resolve)) });
+      const { locks: two } = manager({ dlm });
+      const arrive = async (): Promise<void> => {
+        for (let i = 0; i < 20; i++) {
+          for (const event of events.splice(0)) event();
+          await settled(1);
+        }
+      };
+      let held = '';
+      const mine = take(one, 'one'), theirs = settled(1).then(() => take(two, 'two'));
+      async function take(locks: LockManager, who: string): Promise<void> {
+        await locks.hold(A, EX);
+        expect(held).toBe('');
+        held = who;
+      }
+      await arrive(); // granted and gated, asked for, on its way down
+      shut = false;
+      if (opens === 'while it settles') one.gateOpened();
+      await settled(3);
+      settle();
+      await settled(3);
+      if (opens !== 'while it settles') one.gateOpened();
+      await arrive();
+      expect(held).toBe('two');
+      held = '';
+      two.drop(A, EX);
+      await arrive();
+      await Promise.all([mine, theirs]);
+      expect(held).toBe('one');
+      one.drop(A, EX);
+    }
+  });
+
   test('tried and not got leaves nothing behind', async () => {
     const dlm = new MemoryDlm();
     const { locks: one } = manager({ dlm });
@@ -201,9 +275,21 @@ describe.each([1, 2, 3, 4, 5])('nodes that fight over locks, seed %i', (seed) =>
     const names = [A, B, lockName('M', 300, 0)];
     const holders = new Map<string, { level: LockLevel; node: number }[]>(names.map((n) => [n, []]));
     await Promise.all([0, 1, 2].map(async (node) => {
-      const { locks } = manager({ dlm, capacity: 2 });
+      // The gate shuts and opens as when members die, giving a lock up takes its time, and users give up what they don't hold.
+      let shut = false;
+      const { locks } = manager({ dlm, capacity: 2, gated: () => shut, settle: () => settled(random.int(4)) });
+      const gate = async (): Promise<void> => {
+        if (!random.chance(0.1)) return;
+        shut = true;
+        await settled(random.int(6));
+        shut = false;
+        locks.gateOpened();
+      };
       await Promise.all([0, 1].map(async () => {
         for (let i = 0; i < 60; i++) {
+          void gate();
+          if (random.chance(0.1)) locks.giveUp(random.pick(names));
+          if (random.chance(0.1)) await locks.surrender(random.pick(names));
           // In one order, as lock-session.ts takes them.
           const wanted = names.filter(() => random.chance(0.5)).map((name) => ({ name, level: random.chance(0.5) ? PR : EX }) as const);
           const got: typeof wanted = [];
