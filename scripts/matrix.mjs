@@ -49,6 +49,9 @@ function chosenCells() {
   return cells.slice(from).map(({ name }) => name);
 }
 
+/** After which a cell is taken to hang. */
+const MINUTES = { small: 10, medium: 20, big: 120 };
+
 /** Cells that passed, one a line. */
 const record = path.join(cacheDir, 'matrix', 'passed');
 
@@ -65,8 +68,8 @@ function passedBefore() {
  */
 async function runBatch(cells) {
   const report = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'lunfs-matrix-report-')), 'report.json');
-  const { output } = await run(bin('vitest'), ['run', 'test/matrix', '--no-file-parallelism', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`], {
-    env: { LUNFS_MATRIX_CELLS: cells.join(',') }, timeoutMs: (values.big ? 120 : 10) * cells.length * 60_000,
+  const { output } = await run(bin('vitest'), ['run', 'test/matrix/matrix.test.ts', '--no-file-parallelism', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`], {
+    env: { LUNFS_MATRIX_CELLS: cells.join(',') }, timeoutMs: cells.reduce((sum, name) => sum + MINUTES[cellNamed(name).scale], 0) * 60_000,
   });
   /** @type {Map<string, string>} */
   const failed = new Map();
@@ -91,7 +94,7 @@ await setup();
 const passed = passedBefore();
 const all = chosenCells();
 const todo = all.filter((name) => !passed.has(name));
-const size = count('batch', values.batch, values.big ? 1 : 12), lanes = count('lanes', values.lanes, os.availableParallelism() >= 4 ? 2 : 1);
+const size = count('batch', values.batch, todo.some((name) => cellNamed(name).scale === 'big') ? 1 : 12), lanes = count('lanes', values.lanes, os.availableParallelism() >= 4 ? 2 : 1);
 const minutes = count('minutes', values.minutes, Number.POSITIVE_INFINITY);
 const batches = Array.from({ length: Math.ceil(todo.length / size) }, (_, i) => todo.slice(i * size, (i + 1) * size));
 console.log(`${all.length} cells${todo.length < all.length ? `, ${all.length - todo.length} of them passed before` : ''}; ${batches.length} boots of up to ${size}`);
