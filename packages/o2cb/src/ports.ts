@@ -37,6 +37,17 @@ export interface MembershipListener {
 }
 
 /**
+ * Doubt about who lives. Nodes count beats each for itself; of two, one may take a third for dead up to an interval before the other does, and
+ * grant what the dead one held. Linux has this window; who heeds the doubt does not (docs/fencing.md).
+ */
+export interface Suspicion {
+  /** Nodes alive here that another node may have taken for dead already. Live view: it changes before the listeners are called. */
+  readonly suspects: NodeMap;
+  /** Calls `listener` after each change. Returns what ends that. */
+  onSuspicion(listener: () => void): () => void;
+}
+
+/**
  * What o2net tells the quorum of connections (cluster-protocols.md 3). Each is called in the event that causes it.
  * Linux 6.1 fs/ocfs2/cluster/quorum.c: o2quo_conn_up, o2quo_conn_err, o2quo_hb_still_up.
  */

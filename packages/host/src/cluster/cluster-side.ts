@@ -72,7 +72,7 @@ export class ClusterSide {
       case KIND.beating: {
         const joining = jsonOf<Joining>(frame);
         this.#fence.start();
-        this.#member = new RemoteMember(joining.node, joining.live, this.#link);
+        this.#member = new RemoteMember(joining, this.#link);
         this.#joining?.resolve(joining);
         return;
       }

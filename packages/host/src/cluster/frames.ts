@@ -32,6 +32,8 @@ export const KIND = {
   beating: 37,
   /** JSON: why this node cannot be a member (`WireError`). */
   refused: 38,
+  /** Payload: who is suspected now (o2cb's `Suspicion`). */
+  suspects: 39,
 } as const;
 
 /** Indexes on the wire of how a request ended. */

@@ -28,6 +28,8 @@ export interface Joining {
   readonly node: number;
   /** Who beats now, this node included; all are connected. */
   readonly live: readonly number[];
+  /** Who of them is suspected to be dead. */
+  readonly suspects: readonly number[];
   readonly nodes: readonly ClusterNode[];
   readonly heartbeatMode: HeartbeatMode;
   /** Regions of global heartbeat; none with local. */

@@ -4,7 +4,7 @@
  * When the process dies its handlers go, and what was delivered to it is never answered: its peers wait until they learn that the
  * node is down, as with a kernel node that crashed. To say "no handler" then would tell them that the domain was left.
  */
-import { type Membership, type Messenger, NodeMap, ORDER_DLM, type RequestResult } from '@lunfs/o2cb';
+import { type Membership, type Messenger, NodeMap, ORDER_DLM, type RequestResult, type Suspicion } from '@lunfs/o2cb';
 import { type Frame, KIND, RESULTS } from './frames.js';
 import { DLM_MOD_KEY, type JoinRouter } from './join-router.js';
 import type { Link } from './link.js';
@@ -20,6 +20,7 @@ interface Served {
 /** What lunfsd is a member by. */
 export interface Member {
   readonly membership: Membership;
+  readonly suspicion: Suspicion;
   readonly messenger: Messenger;
   readonly joins: JoinRouter;
 }
@@ -27,17 +28,20 @@ export interface Member {
 export class MemberServer {
   readonly #handlers = new Map<number, Served>();
   readonly #deliveries = new Map<number, Served>();
-  readonly #unsubscribe: () => void;
+  readonly #unsubscribe: readonly (() => void)[];
   #nextDelivery = 0;
   #closed = false;
 
   /** `domain`: whose messages about joining are this process's. */
   constructor(private readonly link: Link, private readonly member: Member, private readonly domain: string) {
     const changed = (kind: number, node: number): void => link.send(kind, { node, payload: new NodeMap(member.membership.live).toBytes() });
-    this.#unsubscribe = member.membership.subscribe(ORDER_DLM, {
-      nodeUp: (node) => changed(KIND.nodeUp, node),
-      nodeDown: (node) => changed(KIND.nodeDown, node),
-    });
+    this.#unsubscribe = [
+      member.membership.subscribe(ORDER_DLM, {
+        nodeUp: (node) => changed(KIND.nodeUp, node),
+        nodeDown: (node) => changed(KIND.nodeDown, node),
+      }),
+      member.suspicion.onSuspicion(() => link.send(KIND.suspects, { payload: member.suspicion.suspects.toBytes() })),
+    ];
   }
 
   /** A frame of the process. False: it is not for this room. */
@@ -70,7 +74,7 @@ export class MemberServer {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#unsubscribe();
+    for (const end of this.#unsubscribe) end();
     for (const { end } of this.#handlers.values()) end();
     this.#handlers.clear();
   }

@@ -6,8 +6,9 @@
  * ends with it.
  */
 import { InternalError } from '@lunfs/device';
-import { type MembershipListener, type Membership, type MessageHandler, type Messenger, NodeMap, type RequestResult } from '@lunfs/o2cb';
+import { type MembershipListener, type Membership, type MessageHandler, type Messenger, NodeMap, type RequestResult, type Suspicion } from '@lunfs/o2cb';
 import { type Frame, KIND, RESULTS } from './frames.js';
+import type { Joining } from './joining.js';
 import type { Link } from './link.js';
 
 interface Subscription {
@@ -15,16 +16,21 @@ interface Subscription {
   readonly listener: MembershipListener;
 }
 
-export class RemoteMember implements Membership, Messenger {
+export class RemoteMember implements Membership, Messenger, Suspicion {
+  readonly local: number;
   readonly live: NodeMap;
+  suspects: NodeMap;
+  readonly #doubters = new Set<() => void>();
   #subscriptions: readonly Subscription[] = [];
   readonly #requests = new Map<number, (result: RequestResult) => void>();
   readonly #handlers = new Map<number, MessageHandler>();
   #nextRequest = 0;
   #nextHandler = 0;
 
-  constructor(readonly local: number, live: Iterable<number>, private readonly link: Link) {
+  constructor({ node, live, suspects }: Pick<Joining, 'node' | 'live' | 'suspects'>, private readonly link: Link) {
+    this.local = node;
     this.live = new NodeMap(live);
+    this.suspects = new NodeMap(suspects);
   }
 
   subscribe(order: number, listener: MembershipListener): () => void {
@@ -33,6 +39,11 @@ export class RemoteMember implements Membership, Messenger {
     return () => {
       this.#subscriptions = this.#subscriptions.filter((one) => one !== mine);
     };
+  }
+
+  onSuspicion(listener: () => void): () => void {
+    this.#doubters.add(listener);
+    return () => void this.#doubters.delete(listener);
   }
 
   request(node: number, type: number, key: number, payload: Uint8Array, done: (result: RequestResult) => void): void {
@@ -63,6 +74,10 @@ export class RemoteMember implements Membership, Messenger {
       case KIND.nodeUp:
       case KIND.nodeDown:
         this.#changed(frame);
+        return true;
+      case KIND.suspects:
+        this.suspects = NodeMap.fromBytes(frame.payload);
+        for (const listener of [...this.#doubters]) listener();
         return true;
       default:
         return false;

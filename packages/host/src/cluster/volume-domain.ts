@@ -72,6 +72,14 @@ export class VolumeDomain implements ClusterMember {
     return () => void this.#deaths.delete(listener);
   }
 
+  suspects(): boolean {
+    return [...this.member.suspects].length > 0;
+  }
+
+  onSuspicion(listener: () => void): () => void {
+    return this.member.onSuspicion(listener);
+  }
+
   /** Leave in good order; all locks must have been given up. */
   async leave(): Promise<void> {
     await new Promise<void>((resolve, reject) => this.#domain.leave((error) => (error ? reject(error) : resolve())));

@@ -144,8 +144,9 @@ export class Lunfsd implements NodeOf {
       throw error;
     }
     const { config, local, timeouts } = this.identity;
-    const live = [...stack.member.membership.live];
-    return { region, member: stack.member, joining: { node: local.number, live, nodes: config.nodes, heartbeatMode: config.heartbeatMode, regions: [], timeouts } };
+    const { membership, suspicion } = stack.member;
+    const live = [...membership.live], suspects = [...suspicion.suspects];
+    return { region, member: stack.member, joining: { node: local.number, live, suspects, nodes: config.nodes, heartbeatMode: config.heartbeatMode, regions: [], timeouts } };
   }
 
   /**

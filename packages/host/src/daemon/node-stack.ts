@@ -24,7 +24,7 @@ export class NodeStack {
   readonly member: Member;
 
   private constructor(readonly heartbeat: Heartbeat, readonly net: O2net, private readonly stopListening: () => void, joins: JoinRouter) {
-    this.member = { membership: heartbeat.membership, messenger: net, joins };
+    this.member = { membership: heartbeat.membership, suspicion: heartbeat.suspicion, messenger: net, joins };
   }
 
   /** Listens for the other nodes; beats for no volume yet. Throws O2NET_LISTEN. */

@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import { type Membership, type MembershipListener, NodeMap, O2net, type RequestResult, hostScheduler, listen, tcpTransport, timeoutsOf } from '@lunfs/o2cb';
+import { type Membership, type MembershipListener, NodeMap, type Suspicion, O2net, type RequestResult, hostScheduler, listen, tcpTransport, timeoutsOf } from '@lunfs/o2cb';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { type Frame, FrameParser, KIND } from '../../src/cluster/frames.js';
 import { DLM_MOD_KEY, JoinRouter } from '../../src/cluster/join-router.js';
@@ -15,8 +15,10 @@ import { RemoteMember } from '../../src/cluster/remote-member.js';
 const KEY = 0xce613ceb;
 
 /** A membership that the test decides. */
-class Members implements Membership {
+class Members implements Membership, Suspicion {
   readonly live = new NodeMap();
+  readonly suspects = new NodeMap();
+  #doubter = (): void => undefined;
   #listeners: { readonly order: number; readonly listener: MembershipListener }[] = [];
 
   constructor(readonly local: number) {}
@@ -27,6 +29,17 @@ class Members implements Membership {
     return () => {
       this.#listeners = this.#listeners.filter((one) => one !== mine);
     };
+  }
+
+  onSuspicion(listener: () => void): () => void {
+    this.#doubter = listener;
+    return () => undefined;
+  }
+
+  suspect(node: number, doubt: boolean): void {
+    if (doubt) this.suspects.add(node);
+    else this.suspects.delete(node);
+    this.#doubter();
   }
 
   tell(node: number, up: boolean): void {
@@ -73,9 +86,9 @@ async function host(number: number, port: number): Promise<Host> {
   const joins = new JoinRouter(core, members);
   const [ours, theirs] = await socketPair();
   const remoteLink: Link = new Link(ours, (frame) => void remote.receive(frame));
-  const remote = new RemoteMember(number, members.live, remoteLink);
+  const remote = new RemoteMember({ node: number, live: [...members.live], suspects: [7] }, remoteLink);
   const link: Link = new Link(theirs, (frame) => void server.receive(frame));
-  const server = new MemberServer(link, { membership: members, messenger: core, joins }, 'AB'.repeat(16));
+  const server = new MemberServer(link, { membership: members, suspicion: members, messenger: core, joins }, 'AB'.repeat(16));
   undo.push(() => {
     ours.destroy();
     server.close();
@@ -199,4 +212,21 @@ it('frames survive any cut, and one that is too long is refused', async () => {
     expect(got[49]).toEqual({ kind: KIND.request, id: 0xffffffff - 49, node: 49, type: 549, key: 343, value: -49, payload: new Uint8Array(49 * 13).fill(49) });
   }
   expect(() => new FrameParser(() => undefined).push(Buffer.alloc(20, 0xff))).toThrow(/frame of 4294967295 bytes/);
+});
+
+it('a doubt about who lives comes in order with the deaths', async () => {
+  expect([...one.remote.suspects]).toEqual([7]);
+  const seen: string[] = [];
+  const ended = new Promise<void>((resolve) => {
+    one.remote.onSuspicion(() => {
+      seen.push([...one.remote.suspects].join());
+      if (seen.at(-1) === '') resolve();
+    });
+  });
+  one.remote.subscribe(0, { nodeUp: () => undefined, nodeDown: (node) => seen.push(`down ${node}`) });
+  one.members.suspect(2, true);
+  one.members.tell(2, false);
+  one.members.suspect(2, false);
+  await ended;
+  expect(seen).toEqual(['2', 'down 2', '']);
 });

@@ -7,7 +7,10 @@
  *     12  u32  checksum     crc32_le with seed 0 of the whole sector, this field zero
  *     16  u64  generation   random, one per run of a region on a node; 0: it has left
  *     24  u32  deadMs       after how long its writer takes a node for dead; 0 in blocks of old kernels
- *     28  zeros to the end of the sector
+ *     28  zeros, but for
+ *    504  8    "lunfsend" where a lunfs host says that the run of this generation is over although it said no goodbye, and that another one will
+ *              follow (region.ts); to Linux the beat is no other for it
+ *    512  zeros to the end of the sector
  */
 import { crc32le } from '../crc32.js';
 
@@ -16,6 +19,8 @@ export interface HeartbeatBlock {
   readonly node: number;
   readonly generation: bigint;
   readonly deadMs: number;
+  /** The run of this generation is over. */
+  readonly over?: boolean;
 }
 
 const SEQ = 0;
@@ -23,6 +28,8 @@ const NODE = 8;
 const CHECKSUM = 12;
 const GENERATION = 16;
 const DEAD_MS = 24;
+const OVER = 504;
+const OVER_MARK = new DataView(new TextEncoder().encode('lunfsend').buffer).getBigUint64(0);
 
 const ZEROS = new Uint8Array(4);
 
@@ -34,6 +41,7 @@ export function encodeBlock(block: HeartbeatBlock, bytes: number): Uint8Array {
   view.setUint8(NODE, block.node);
   view.setBigUint64(GENERATION, block.generation, true);
   view.setUint32(DEAD_MS, block.deadMs, true);
+  if (block.over === true) view.setBigUint64(OVER, OVER_MARK);
   view.setUint32(CHECKSUM, crc32le(0, sector), true);
   return sector;
 }
@@ -46,6 +54,7 @@ export function decodeBlock(sector: Uint8Array): HeartbeatBlock {
     node: view.getUint8(NODE),
     generation: view.getBigUint64(GENERATION, true),
     deadMs: view.getUint32(DEAD_MS, true),
+    over: view.getBigUint64(OVER) === OVER_MARK,
   };
 }
 

@@ -14,7 +14,7 @@ import { type HeartbeatMode, MAX_REGIONS } from '../config/cluster-conf.js';
 import type { Timeouts } from '../config/timeouts.js';
 import { regionKey } from '../crc32.js';
 import { NODE_MAP_BYTES, NodeMap } from '../node-map.js';
-import type { Membership, Messenger, Scheduler } from '../ports.js';
+import type { Membership, Messenger, Scheduler, Suspicion } from '../ports.js';
 import type { BeatingOptions, RegionReport } from './beating.js';
 import { FenceDeadline, type FenceGrant } from './fence-deadline.js';
 import { LiveNodes, SharedLiveCounts } from './live-nodes.js';
@@ -87,6 +87,7 @@ interface RegionEntry {
   state: RegionState;
   silent: readonly (readonly [node: number, samples: number])[];
   unsure: readonly number[];
+  suspects: readonly number[];
   /** Global: it is one of the quorum; local: its deadline is armed. */
   counts: boolean;
   settled?: (error?: LunfsError) => void;
@@ -112,6 +113,10 @@ export class Heartbeat {
   }
 
   get membership(): Membership {
+    return this.#members;
+  }
+
+  get suspicion(): Suspicion {
     return this.#members;
   }
 
@@ -144,7 +149,7 @@ export class Heartbeat {
     const { node, timeouts, scheduler, random } = this.#options;
     const fence = global ? this.#nodeFence : new FenceDeadline();
     const entry: RegionEntry = {
-      name, index, fence, live: new NodeMap(), state: 'settling', silent: [], unsure: [], counts: false, settled,
+      name, index, fence, live: new NodeMap(), state: 'settling', silent: [], unsure: [], suspects: [], counts: false, settled,
       negotiation: new Negotiation({
         membership: this.#members, scheduler, timeouts, fence, index, key: regionKey(name, index), approved: () => this.#renewed(entry),
       }),
@@ -230,10 +235,12 @@ export class Heartbeat {
     if (report.kind === 'down') this.#counts.enter(report.node);
   }
 
-  #beat(entry: RegionEntry, { state, good, silent, unsure, failed }: RegionReport & { kind: 'beat' }): void {
+  #beat(entry: RegionEntry, { state, good, silent, unsure, suspects, failed }: RegionReport & { kind: 'beat' }): void {
     entry.state = state;
     entry.silent = silent;
     entry.unsure = unsure;
+    entry.suspects = suspects;
+    this.#members.suspect(this.#suspected());
     if (failed !== undefined) this.#options.warning(entry.name, `a beat failed: ${failed}`);
     if (!good || state !== 'steady') return;
     if (this.#options.mode === 'local') entry.counts = true;
@@ -247,6 +254,16 @@ export class Heartbeat {
     const { settled } = entry;
     entry.settled = undefined;
     settled?.();
+  }
+
+  /** A node is dead when it is in every region: who is suspected in each in which it is live. */
+  #suspected(): NodeMap {
+    const found = new NodeMap();
+    for (const node of this.#members.live) {
+      const regions = [...this.#regions.values()].filter(({ live }) => live.has(node));
+      if (regions.length > 0 && regions.every(({ suspects }) => suspects.includes(node))) found.add(node);
+    }
+    return found;
   }
 
   #renewed(entry: RegionEntry): void {

@@ -6,6 +6,9 @@
  * Where we do otherwise than Linux, on purpose:
  *  - Before the first write into a slot whose last user did not say goodbye, that slot is watched for two intervals. Linux writes at once;
  *    a second host with the same number would make the others take both for dead while both write.
+ *  - Then the slot is marked: that run is over. A new generation is a death that each node learns of when it looks next, up to two seconds after
+ *    another one has, and in between it could be given locks by the other and read what is yet to be replayed. Who sees the mark uses no such
+ *    lock (`suspects`); so the first beat of the new generation comes when all have had the time to see it.
  *  - seq only grows within a run, whatever the wall clock does, so no beat looks like an older one.
  */
 import type { NodeMap } from '../node-map.js';
@@ -17,6 +20,13 @@ export const REGION_BLOCKS = 255;
 
 /** Quiet samples of our slot before we write into it, when its last user did not leave: the first one at once, the third two intervals later. */
 const WATCH_SAMPLES = 3;
+/** Samples after that, for the others to see that the last run is over: three intervals. */
+const OVER_SAMPLES = 3;
+/**
+ * Samples before T at which a silent node is suspected. Another node, which began to count up to one interval earlier, may be two samples ahead
+ * when its reads were quick and ours slow; one more is for what it grants then to be on its way here before us.
+ */
+const SUSPECT_SAMPLES = 3;
 
 /** In how many regions nodes are live: a node comes up with its first and goes down with its last. */
 export interface LiveCounts {
@@ -92,6 +102,8 @@ interface Slot {
   live: boolean;
   /** Samples since it changed last, live or not. */
   quiet: number;
+  /** Its user is gone, and will be back. */
+  over: boolean;
 }
 
 export class Region {
@@ -123,7 +135,7 @@ export class Region {
     const { node, blockBytes } = this.#options;
     for (let n = 0; n < REGION_BLOCKS; n++) {
       const { seq, generation } = decodeBlock(bytes.subarray(n * blockBytes, (n + 1) * blockBytes));
-      this.#slots.push({ seq, generation, equal: 0, changed: 0, live: false, quiet: 0 });
+      this.#slots.push({ seq, generation, equal: 0, changed: 0, live: false, quiet: 0, over: false });
     }
     this.#expected = [this.#slots[node]].map(({ seq, generation }) => ({ seq, generation, node }));
     if (this.#slots[node].generation !== 0n) this.#state = 'watching';
@@ -142,6 +154,8 @@ export class Region {
       const own = this.#options.node;
       if (this.#state === 'watching' && !this.#watch(sector(own))) {
         for (const n of nodes) if (n !== own) this.#check(n, sector(n));
+        const block = this.#watched === WATCH_SAMPLES ? overBlock(own, sector(own)) : undefined;
+        if (block) yield { op: 'write', node: own, block };
         return { good: false, stranger };
       }
       const intact = this.#ownIntact(sector(own));
@@ -179,6 +193,15 @@ export class Region {
   }
 
   /**
+   * Live nodes that another node may have taken for dead already, while we have not: it has counted a little further, or sees the next
+   * generation of one whose run is over.
+   */
+  suspects(): number[] {
+    const enough = Math.max(1, this.#options.threshold - SUSPECT_SAMPLES);
+    return [...this.#slots.entries()].flatMap(([n, { live, equal, over }]) => (live && n !== this.#options.node && (equal >= enough || over) ? [n] : []));
+  }
+
+  /**
    * Nodes that are not live and never said goodbye, and whose slots have not yet been quiet for T samples under our eyes: each may
    * only hang, and then still take itself for alive.
    */
@@ -195,7 +218,7 @@ export class Region {
     return [...nodes];
   }
 
-  /** Look at our slot, which somebody left without goodbye. True: it has been quiet for long enough. */
+  /** Look at our slot, which somebody left without goodbye. True: it has been quiet for long enough, and marked. */
   #watch(sector: Uint8Array): boolean {
     const slot = this.#slots[this.#options.node];
     const found = decodeBlock(sector);
@@ -204,7 +227,7 @@ export class Region {
       this.#events.warning('foreign-beat', this.#options.node, found);
       return false;
     }
-    if (++this.#watched < WATCH_SAMPLES) return false;
+    if (++this.#watched < WATCH_SAMPLES + OVER_SAMPLES) return false;
     this.#state = 'settling';
     return true;
   }
@@ -246,6 +269,7 @@ export class Region {
       else slot.equal++;
       slot.quiet = block.seq === slot.seq && block.generation === slot.generation ? slot.quiet + 1 : 0;
       slot.seq = block.seq;
+      slot.over = block.over === true;
       newGeneration = block.generation !== slot.generation;
       if (newGeneration) slot.equal = 0;
       slot.generation = block.generation;
@@ -283,4 +307,11 @@ export class Region {
     if (well && --this.#steady === 0) this.#state = 'steady';
     else if (--this.#unsteady === 0) this.#state = 'unstable';
   }
+}
+
+/** What our slot holds, with the mark that the run is over. Undefined: it does not hold a beat of this number, or the mark stands there. */
+function overBlock(node: number, sector: Uint8Array): Uint8Array | undefined {
+  const found = decodeBlock(sector);
+  if (!checksumGood(sector) || found.node !== node || found.over === true) return undefined;
+  return encodeBlock({ ...found, over: true }, sector.length);
 }

@@ -53,6 +53,32 @@ describe('a cluster', () => {
     for (const node of [a, b]) expect(node.told).toEqual(['down 3', 'down 2', 'up 2']);
   });
 
+  it('suspects a silent node and one that begins anew before anybody can take it for dead', () => {
+    const cluster = started(4);
+    const [a, b, c, d] = cluster.nodes;
+    const seen: string[] = [];
+    for (const node of [a, b]) node.heartbeat.suspicion.onSuspicion(() => seen.push(`${node.number} suspects ${[...node.heartbeat.suspicion.suspects].join()}`));
+    // Nobody is told of a death before both have suspected.
+    const check = (dead: string): void => {
+      for (let i = 0; i < 900 && !(a.told.includes(dead) && b.told.includes(dead)); i++) {
+        const all = seen.length >= 2;
+        cluster.run(100);
+        if (!all) expect([a.told.includes(dead), b.told.includes(dead)]).toEqual([false, false]);
+      }
+      expect([a.told.includes(dead), b.told.includes(dead)]).toEqual([true, true]);
+      cluster.run(2500);
+    };
+    c.crash();
+    check('down 2');
+    expect(seen.toSorted()).toEqual(['0 suspects ', '0 suspects 2', '1 suspects ', '1 suspects 2']);
+    seen.length = 0;
+    d.crash();
+    d.boot();
+    d.start(A);
+    check('down 3');
+    expect(seen.toSorted()).toEqual(['0 suspects ', '0 suspects 3', '1 suspects ', '1 suspects 3']);
+  });
+
   it('knows a restart within the threshold', () => {
     const cluster = started(2);
     const [a, b] = cluster.nodes;

@@ -31,7 +31,7 @@ describe('blocks', () => {
     expect(used.get('hb-00-fresh.bin')).toBeUndefined();
     expect(used.get('hb-03-three-nodes.bin')).toBe(3);
     expect(used.get('hb-4k-global.bin')).toBe(2);
-    expect(decodeBlock(fixture('hb-02-two-nodes.bin').subarray(512))).toEqual({ seq: 0x6b02eb8dn, node: 1, generation: 0xfdcbd481bc3082b9n, deadMs: 62_000 });
+    expect(decodeBlock(fixture('hb-02-two-nodes.bin').subarray(512))).toEqual({ seq: 0x6b02eb8dn, node: 1, generation: 0xfdcbd481bc3082b9n, deadMs: 62_000, over: false });
     expect(decodeBlock(fixture('hb-04-node3-left.bin').subarray(3 * 512)).generation).toBe(0n);
   });
 
@@ -234,7 +234,12 @@ describe('a region', () => {
   it('watches a slot that nobody left before it writes, and never writes where somebody beats', () => {
     const crashed = new Bench({ before: (b) => b.put(0, 500n, 12n) });
     for (let i = 0; i < 2; i++) expect([crashed.region.state, crashed.beat().good, crashed.writes, crashed.region.state]).toEqual(['watching', false, 0, 'watching']);
-    expect([crashed.beat().good, crashed.writes, crashed.region.state]).toEqual([true, 1, 'settling']);
+    // Nobody is there: the others are told that the run is over, by a beat that is no other one to Linux, and have three intervals to see it.
+    for (let i = 0; i < 3; i++) {
+      expect([crashed.beat().good, crashed.writes, crashed.region.state]).toEqual([false, 1, 'watching']);
+      expect([checksumGood(crashed.slot(0)), decodeBlock(crashed.slot(0))]).toEqual([true, { seq: 500n, node: 0, generation: 12n, deadMs: 10_000, over: true }]);
+    }
+    expect([crashed.beat().good, crashed.writes, crashed.region.state, decodeBlock(crashed.slot(0)).over]).toEqual([true, 2, 'settling', false]);
     const taken = new Bench({ before: (b) => b.put(0, 500n, 12n) });
     taken.beat();
     taken.put(0, 502n, 12n);
@@ -260,6 +265,28 @@ describe('a region', () => {
     const same = new Bench({ before: (b) => b.put(0, 1002n, 0n) });
     same.beat();
     expect(decodeBlock(same.slot(0)).seq).toBe(1003n);
+  });
+
+  it('suspects who is nearly silent for long enough, and whose run is over, until they beat or are dead', () => {
+    const bench = settled({ threshold: 7 });
+    const suspects = (): number[] => {
+      bench.beat();
+      return bench.region.suspects();
+    };
+    for (let seq = 1n; seq < 4n; seq++) for (const node of [1, 2]) {
+      bench.put(node, seq, 3n);
+      bench.beat();
+    }
+    bench.put(1, 9n, 3n);
+    bench.put(2, 9n, 3n);
+    expect(Array.from({ length: 5 }, suspects)).toEqual([[], [], [], [], [1, 2]]);
+    bench.put(2, 10n, 3n);
+    expect(Array.from({ length: 3 }, suspects)).toEqual([[1], [1], []]);
+    expect(bench.region.silent()).toEqual([[0, 0], [2, 2]]);
+    bench.slot(2).set(encodeBlock({ seq: 10n, node: 2, generation: 3n, deadMs: 0, over: true }, 512));
+    expect(suspects()).toEqual([2]);
+    bench.put(2, 11n, 4n);
+    expect([suspects(), bench.region.silent()]).toEqual([[], [[0, 0]]]);
   });
 
   it('is unsure of those who went without goodbye until they were quiet for long enough', () => {
@@ -289,7 +316,7 @@ describe('a region', () => {
     }
     const block = bench.region.leave(5000n)!;
     expect(bench.events.splice(0)).toEqual(['down 0', 'down 2']);
-    expect([checksumGood(block), block.length, decodeBlock(block)]).toEqual([true, 4096, { seq: 5000n, node: 0, generation: 0n, deadMs: 10_000 }]);
+    expect([checksumGood(block), block.length, decodeBlock(block)]).toEqual([true, 4096, { seq: 5000n, node: 0, generation: 0n, deadMs: 10_000, over: false }]);
     expect([0, 1, 2].map((n) => bench.counts.has(n))).toEqual([false, false, false]);
   });
 

@@ -14,4 +14,11 @@ export interface ClusterMember {
    * Nodes that die before the first subscription are found by their slots. Returns what ends the subscription.
    */
   onDeath(listener: (node: number) => void): () => void;
+  /**
+   * May another member have learnt of a death before this one? Then it may have granted what the dead node held, and no lock that
+   * is granted now is used before the doubt is over: by a death told here, or by a beat of who was in doubt.
+   */
+  suspects(): boolean;
+  /** Calls `listener` when `suspects` may have changed. Returns what ends that. */
+  onSuspicion(listener: () => void): () => void;
 }

@@ -190,7 +190,10 @@ export class Volume {
     const scan = new OrphanScan(), values = new MetaValues();
     const locks = buildLocks(cache, { ...options, dlm: member.dlm }, parts, { gated: (name) => recovery.gated(name), onStuck: stuck, scan, values });
     const recovery: NodeRecovery = new NodeRecovery({ reader, sys, member, locks, finish: async (slot) => volume?.finishRecovery(slot), onFailure: stuck });
-    const unsubscribe = member.onDeath((node) => recovery.died(node));
+    const ends = [member.onDeath((node) => recovery.died(node)), member.onSuspicion(() => locks.gateOpened())];
+    const unsubscribe = (): void => {
+      for (const end of ends) end();
+    };
     try {
       const { slot, journalInode, journal, slotMap, replayed } = await recovery.underSuper(async () => {
         const slotMap = await SlotMap.read(reader, sys.slotMap);

@@ -2,7 +2,7 @@
  * Recovery of other nodes' slots in a living cluster, and the super lock under which slots change hands
  * (cluster-protocols.md 7.4, 9; Linux 6.1 fs/ocfs2/journal.c:__ocfs2_recovery_thread).
  *
- * From the moment a node's death is known until somebody has replayed its journal, the gate is shut: locks granted
+ * From the moment a node's death is known, or may be known to another member (`suspects`), until somebody has replayed its journal, the gate is shut: locks granted
  * meanwhile are not used (`gated`), for blocks in place may be older than the dead node's log. Every survivor then asks for
  * the super lock; the first to get it recovers, the others find the slot free. Under the super lock, in this order:
  *  1. the journal's meta lock, which its owner holds for as long as it lives. If it cannot be had at once and the recovery
@@ -38,7 +38,7 @@ export interface TakenOver extends RecoveredSlot {
 export interface NodeRecoveryOptions {
   readonly reader: RawReader;
   readonly sys: SystemFiles;
-  readonly member: Pick<ClusterMember, 'node' | 'live'>;
+  readonly member: Pick<ClusterMember, 'node' | 'live' | 'suspects'>;
   readonly locks: LockManager;
   /** What is done for a recovered slot when locks may be waited for again. Its errors are its own. */
   readonly finish: (slot: TakenOver) => Promise<void>;
@@ -76,7 +76,8 @@ export class NodeRecovery {
 
   /** Must a lock that is granted now wait? Those that protect blocks must; recovery's own must not. */
   gated(name: string): boolean {
-    if (this.#dead.size === 0 || isPrivate(name) || this.#journals.has(name)) return false;
+    if (this.#dead.size === 0 && !this.options.member.suspects()) return false;
+    if (isPrivate(name) || this.#journals.has(name)) return false;
     return name.startsWith('M') || name.startsWith('T') || name.startsWith('Q');
   }
 

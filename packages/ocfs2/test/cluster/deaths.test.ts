@@ -76,6 +76,27 @@ describe('a block that was handed over and changed by the next holder', () => {
   });
 });
 
+describe('a node that learns of a death after another one has granted it what was the dead one\'s', () => {
+  // Between the two it would read blocks that are yet to be replayed, and change them.
+  test.each([true, false])('doubt about the dead one heeded: %s', async (heeded) => {
+    const cluster = await TestCluster.make(12);
+    cluster.heedDoubt = heeded;
+    const a = await cluster.mount(1), b = await cluster.mount(2), c = await cluster.mount(3);
+    const { root } = a.volume.names;
+    await create(c, root, 'by c', 'c');
+    await c.volume.sync();
+    const found = list(a, root); // waits for c's lock
+    const told = cluster.kill(3, [1]);
+    await turns(50); // b has not replayed by now, or has
+    told();
+    expect((await found).includes('by c')).toBe(heeded);
+    if (!heeded) return;
+    await cluster.unmount(a);
+    await cluster.unmount(b);
+    await expectClean(cluster.lun);
+  });
+});
+
 /** Files a node has synced: they must be there whoever dies. */
 type Ledger = Map<string, string>;
 
@@ -130,7 +151,9 @@ describe.each([0, 1, 2, 3])('four nodes under load, two of which die, run %i', {
     for (const node of [first, second]) for (let user = 0; user < 2; user++) void work(node, dirs, random.fork(), ledger, 1000);
     const survivors = others.flatMap((node) => [0, 1].map(() => work(node, dirs, random.fork(), ledger, 60)));
     await turns(300 + random.int(500));
-    cluster.kill(first.number);
+    // One of those that live on may hear of it late.
+    const told = cluster.kill(first.number, random.chance(0.5) ? [random.pick(others).number] : []);
+    void turns(random.int(60)).then(told);
     if (how === 'one after the other') await turns(400);
     else if (how !== 'at once') {
       // Whoever recovers writes: some request of the recovery is the last.

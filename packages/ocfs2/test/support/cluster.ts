@@ -93,12 +93,17 @@ export interface ClusterNode {
 interface Host {
   readonly device: HostDevice;
   readonly listeners: Set<(node: number) => void>;
+  /** Told when `suspects` changes. */
+  readonly doubters: Set<() => void>;
+  suspects: boolean;
   volume?: Volume;
 }
 
 export class TestCluster {
   readonly dlm: MemoryDlm;
   readonly #hosts = new Map<number, Host>();
+  /** Do nodes mind who may be dead? Without it there is a window, as among kernel nodes. */
+  heedDoubt = true;
 
   constructor(readonly lun: MemoryDevice, readonly random: Random) {
     const dice = random.fork();
@@ -115,13 +120,18 @@ export class TestCluster {
 
   /** Mount on a node; node numbers are free to choose. `onStuck` throws by default: it must not come. */
   async mount(number: number, options: Omit<MountOptions, 'cluster'> = {}): Promise<ClusterNode> {
-    const host: Host = { device: new HostDevice(this.lun, number, this.random.fork()), listeners: new Set() };
+    const host: Host = { device: new HostDevice(this.lun, number, this.random.fork()), listeners: new Set(), doubters: new Set(), suspects: false };
     this.#hosts.set(number, host);
     const cluster: ClusterMember = {
       node: number, dlm: this.dlm.node(number), live: () => this.live,
       onDeath: (listener) => {
         host.listeners.add(listener);
         return () => void host.listeners.delete(listener);
+      },
+      suspects: () => host.suspects && this.heedDoubt,
+      onSuspicion: (listener) => {
+        host.doubters.add(listener);
+        return () => void host.doubters.delete(listener);
       },
     };
     const timers = new TestTimers();
@@ -147,14 +157,29 @@ export class TestCluster {
     while (device !== undefined && device.requests < count && this.#hosts.get(number)?.device === device) await new Promise((resolve) => setImmediate(resolve));
   }
 
-  /** The host of this node loses power, mounting or mounted. */
-  kill(number: number): void {
+  /**
+   * The host of this node loses power, mounting or mounted. `late`: nodes that learn of it only when the returned function is called, after
+   * others have given them what was the dead node's; till then they only suspect it.
+   */
+  kill(number: number, late: readonly number[] = []): () => void {
     const host = this.#hosts.get(number);
     if (host === undefined) throw new Error(`node ${number} is not there`);
     host.device.die();
     this.#hosts.delete(number);
-    for (const other of this.#hosts.values()) for (const listener of [...other.listeners]) listener(number);
+    const later = late.flatMap((node) => this.#hosts.get(node) ?? []);
+    for (const other of later) doubt(other, true);
+    const tell = (other: Host): void => {
+      for (const listener of [...other.listeners]) listener(number);
+    };
+    for (const other of this.#hosts.values()) if (!later.includes(other)) tell(other);
     this.dlm.kill(number);
+    return () => {
+      for (const other of later) {
+        if (!other.device.alive) continue;
+        tell(other);
+        doubt(other, false);
+      }
+    };
   }
 
   /** A lock of a node of another kind: a peer without a mount. Resolves when it is granted; returns what gives it up. */
@@ -163,4 +188,9 @@ export class TestCluster {
       const lock = this.dlm.lock(name, EX, { ast: () => resolve(() => lock.unlock()), bast: () => undefined, failed: () => undefined });
     });
   }
+}
+
+function doubt(host: Host, suspects: boolean): void {
+  host.suspects = suspects;
+  for (const listener of [...host.doubters]) listener();
 }
