@@ -7,6 +7,7 @@ const walls = {
   fuse: ['device'],
   host: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse'],
   cli: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'host'],
+  sim: ['device', 'ocfs2', 'o2cb', 'host'],
 };
 const core = ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse'];
 

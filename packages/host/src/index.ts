@@ -1,4 +1,11 @@
 /** One volume on this host: mounted, exported, controlled. */
+export { type Frame, KIND } from './cluster/frames.js';
+export { type Joining, type OpenedVolume, holdersOn, inspectDevice } from './cluster/joining.js';
+export { Link, jsonOf } from './cluster/link.js';
+export { MemberServer } from './cluster/member-server.js';
+export { RemoteMember } from './cluster/remote-member.js';
+export { VolumeDomain } from './cluster/volume-domain.js';
+export { NodeStack, type NodeWorld } from './daemon/node-stack.js';
 export type { DomainFacts, LockFacts, LockQuery } from './cluster/volume-domain.js';
 export { connectVolumeProcess, VolumeProcess } from './control-client.js';
 export {
@@ -12,6 +19,6 @@ export { deviceIdentity, exportSocket, runDirectory } from './run-directory.js';
 export { type ProcessOptions, type StartOptions, type StartedProcess, exitCodeOf, startVolumeProcess } from './volume-process.js';
 export { DaemonClient, connectDaemon } from './daemon/api.js';
 export type { ClusterFacts, NodeFacts } from './daemon/lunfsd.js';
-export type { ManagedFacts, VolumeSpec, VolumeState } from './daemon/managed-volume.js';
+export type { ManagedFacts, Region, VolumeSpec, VolumeState } from './daemon/managed-volume.js';
 export type { DaemonOptions } from './daemon/options.js';
 export { startDaemon } from './daemon/start-daemon.js';

@@ -1,5 +1,5 @@
 /** What lunfsd and a volume process tell each other when the process joins, as JSON in frames; and what is on a device before anybody has joined. */
-import { UsageError, openDevice } from '@lunfs/device';
+import { type BlockDevice, UsageError, openDevice } from '@lunfs/device';
 import type { ClusterNode, HeartbeatMode, Timeouts } from '@lunfs/o2cb';
 import { ID2, RawReader, SlotMap, readSystemFiles } from '@lunfs/ocfs2';
 
@@ -44,29 +44,39 @@ export interface Joining {
 export async function inspectVolume(path: string, logicalBlockSize?: number): Promise<OpenedVolume> {
   const device = await openDevice(path, { logicalBlockSize });
   try {
-    const reader = await RawReader.open(device);
-    const { geo } = reader;
-    const sys = await readSystemFiles(reader);
-    const inode = await reader.inode(sys.heartbeat);
-    const first = await reader.extents(inode, ID2).next();
-    const extent = first.done ? undefined : first.value;
-    const blockBytes = device.logicalBlockSize;
-    if (extent === undefined || extent.clusters * geo.clusterSize < HEARTBEAT_NODES * blockBytes) {
-      throw new UsageError('NO_HEARTBEAT_AREA', 'EINVAL', `${path} has no room for heartbeats: it was made for one node. Enlarge it with tunefs.ocfs2 -M cluster`, { device: path });
-    }
-    return { device: path, uuid: geo.uuidText, label: geo.label, stack: geo.stack, region: { offset: extent.blkno * geo.blockSize, blockBytes, blocks: HEARTBEAT_NODES } };
+    return await inspectDevice(device, path);
   } finally {
     await device.close();
   }
+}
+
+/** The same of a device that is open. */
+export async function inspectDevice(device: BlockDevice, path: string): Promise<OpenedVolume> {
+  const reader = await RawReader.open(device);
+  const { geo } = reader;
+  const sys = await readSystemFiles(reader);
+  const inode = await reader.inode(sys.heartbeat);
+  const first = await reader.extents(inode, ID2).next();
+  const extent = first.done ? undefined : first.value;
+  const blockBytes = device.logicalBlockSize;
+  if (extent === undefined || extent.clusters * geo.clusterSize < HEARTBEAT_NODES * blockBytes) {
+    throw new UsageError('NO_HEARTBEAT_AREA', 'EINVAL', `${path} has no room for heartbeats: it was made for one node. Enlarge it with tunefs.ocfs2 -M cluster`, { device: path });
+  }
+  return { device: path, uuid: geo.uuidText, label: geo.label, stack: geo.stack, region: { offset: extent.blkno * geo.blockSize, blockBytes, blocks: HEARTBEAT_NODES } };
 }
 
 /** Nodes that the slot map says have a volume mounted, dead ones included until they are recovered. Read as it lies there, without a lock. */
 export async function slotHolders(path: string, logicalBlockSize?: number): Promise<number[]> {
   const device = await openDevice(path, { logicalBlockSize });
   try {
-    const reader = await RawReader.open(device);
-    return (await SlotMap.read(reader, (await readSystemFiles(reader)).slotMap)).taken().map(({ node }) => node);
+    return await holdersOn(device);
   } finally {
     await device.close();
   }
+}
+
+/** The same of a device that is open. */
+export async function holdersOn(device: BlockDevice): Promise<number[]> {
+  const reader = await RawReader.open(device);
+  return (await SlotMap.read(reader, (await readSystemFiles(reader)).slotMap)).taken().map(({ node }) => node);
 }

@@ -2,7 +2,7 @@
  * A volume's domain of o2dlm, as the file system asks for it: the `Dlm` port of ocfs2 over a domain of o2cb, which never import each
  * other. Also what operators are shown of it.
  */
-import { type DlmDomain, type DomainView, Dlm as O2dlm, type ResourceView, hostScheduler } from '@lunfs/o2cb';
+import { type DlmDomain, type DomainView, Dlm as O2dlm, type ResourceView, type Scheduler, hostScheduler } from '@lunfs/o2cb';
 import type { ClusterMember, Dlm, DlmEvents, DlmLock, DlmRequest, LockLevel } from '@lunfs/ocfs2';
 import type { ClusterSide } from './cluster-side.js';
 import type { Joining } from './joining.js';
@@ -56,9 +56,9 @@ export class VolumeDomain implements ClusterMember {
   }
 
   /** Be a member of the volume's domain. The device must be this process's alone. Rejects with what lunfsd or the domain refuses. */
-  static async join(side: ClusterSide, device: string, logicalBlockSize: number | undefined, log: (line: string) => void): Promise<VolumeDomain> {
+  static async join(side: Pick<ClusterSide, 'join'>, device: string, logicalBlockSize: number | undefined, log: (line: string) => void, scheduler: Scheduler = hostScheduler): Promise<VolumeDomain> {
     const { volume, joining, member } = await side.join(device, logicalBlockSize);
-    const domain = new VolumeDomain(member, lockManager(member, joining, log), volume.uuid, log);
+    const domain = new VolumeDomain(member, lockManager(member, joining, log, scheduler), volume.uuid, log);
     await new Promise<void>((resolve, reject) => domain.#domain.join((error) => (error ? reject(error) : resolve())));
     return domain;
   }
@@ -123,9 +123,9 @@ export class VolumeDomain implements ClusterMember {
   }
 }
 
-function lockManager(member: RemoteMember, { nodes, regions }: Joining, log: (line: string) => void): O2dlm {
+function lockManager(member: RemoteMember, { nodes, regions }: Joining, log: (line: string) => void, scheduler: Scheduler): O2dlm {
   return new O2dlm({
-    scheduler: hostScheduler, membership: member, messenger: member, nodes: () => nodes.map((node) => ({ node: node.number, address: ipNumber(node.address), port: node.port })), regions: () => regions,
+    scheduler, membership: member, messenger: member, nodes: () => nodes.map((node) => ({ node: node.number, address: ipNumber(node.address), port: node.port })), regions: () => regions, recent: () => member.live,
     log: (domain, event) => log(`domain ${domain}: ${Object.values(event).join(' ')}`),
   });
 }

@@ -36,10 +36,8 @@ export interface ClusterFacts {
   readonly volumes: readonly ManagedFacts[];
 }
 
-/** How long to wait until this node is connected to all that beat; the kernel's glue asks as long (Linux 6.1 fs/ocfs2/stack_o2cb.c). */
-const CONNECT_TRIES = 60;
-const CONNECT_PAUSE_MS = 1000;
-
+/** Between two attempts to come back. */
+const RETURN_PAUSE_MS = 1000;
 
 export interface LunfsdOptions extends DaemonOptions {
   readonly log: (line: string) => void;
@@ -137,8 +135,8 @@ export class Lunfsd implements NodeOf {
     const stack = await this.#stack;
     const region = await stack.beat(volume);
     try {
-      await this.#settled(stack, volume);
-      await this.#connected(stack, volume.device);
+      await stack.settled(volume, await slotHolders(volume.device, volume.region.blockBytes));
+      await stack.connected(volume);
     } catch (error) {
       await region.stop();
       throw error;
@@ -181,7 +179,7 @@ export class Lunfsd implements NodeOf {
           return await this.#incarnation();
         } catch (error) {
           this.log(`cannot come back yet: ${(error as Error).message}`);
-          await pause(CONNECT_PAUSE_MS);
+          await pause(RETURN_PAUSE_MS);
         }
       }
     })();
@@ -197,35 +195,5 @@ export class Lunfsd implements NodeOf {
     const global = stack?.globalHeartbeat ?? false;
     if (global !== (heartbeatMode === 'global')) refuse('OTHER_HEARTBEAT', `${device} is made for ${global ? 'global' : 'local'} heartbeat, cluster "${name}" has heartbeat_mode = ${heartbeatMode}`);
     refuseClone(device, uuid, [...this.#volumes].flatMap((one) => (one.uuid === undefined ? [] : [{ device: one.spec.device, uuid: one.uuid }])));
-  }
-
-  /**
-   * A node that was silent when we began to beat may only hang: it is dead, and its journal to be replayed, after its time alone. Those who
-   * hold no slot have nothing that could be recovered: they died long ago.
-   */
-  async #settled(stack: NodeStack, { device, uuid, region: { blockBytes } }: OpenedVolume): Promise<void> {
-    const { deadMs } = this.identity.timeouts;
-    const holders = await slotHolders(device, blockBytes);
-    for (let waited = 0; ; waited += CONNECT_PAUSE_MS) {
-      const unsure = stack.regions().find((region) => region.name === uuid)?.unsure.filter((node) => holders.includes(node)) ?? [];
-      if (unsure.length === 0) return;
-      if (waited > 2 * deadMs) throw new ClusterError('NODES_UNSURE', `${device} cannot be mounted: whether node ${unsure.join(', ')} lives cannot be told; look at its heartbeat`, { device, nodes: unsure.join(',') }, undefined, 'ETIMEDOUT');
-      await pause(CONNECT_PAUSE_MS);
-    }
-  }
-
-  /** Before a domain is joined: all that beat must be reached (Linux 6.1 fs/ocfs2/stack_o2cb.c:o2cb_cluster_check). */
-  async #connected(stack: NodeStack, device: string): Promise<void> {
-    const missing = (): number[] => {
-      const connected = new Set(stack.net.connected);
-      return [...stack.member.membership.live].filter((node) => node !== this.identity.local.number && !connected.has(node));
-    };
-    for (let tries = 0; missing().length > 0; tries++) {
-      if (tries === CONNECT_TRIES) {
-        const names = missing().map((number) => this.identity.config.nodes.find((node) => node.number === number)?.name ?? String(number));
-        throw new ClusterError('NOT_CONNECTED', `${device} cannot be mounted: ${names.join(', ')} beat${names.length === 1 ? 's' : ''} on it but cannot be reached; check network and firewall between the nodes`, { device, nodes: names.join(',') }, undefined, 'ETIMEDOUT');
-      }
-      await pause(CONNECT_PAUSE_MS);
-    }
   }
 }

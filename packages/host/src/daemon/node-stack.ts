@@ -3,13 +3,36 @@
  * lost (its beats are late, the quorum decided against it, a volume's process died with its locks) the whole of it is over, and
  * another one follows, with new generations, once nothing of the old one runs any more.
  */
-import type { LunfsError } from '@lunfs/device';
-import { type ClusterConfig, type ClusterNode, FenceDeadline, Heartbeat, NodeMap, ORDER_QUORUM, O2net, Quorum, type RegionFacts, type Timeouts, hostScheduler, listen, regionThread, tcpTransport } from '@lunfs/o2cb';
+import { ClusterError, type LunfsError } from '@lunfs/device';
+import {
+  type ClusterConfig, type ClusterNode, FenceDeadline, Heartbeat, NodeMap, ORDER_QUORUM, O2net, Quorum, type RegionFacts, type Scheduler, type StartLoop, type Timeouts, type Transport, hostScheduler, listen, regionThread, tcpTransport,
+} from '@lunfs/o2cb';
 import { JoinRouter } from '../cluster/join-router.js';
 import type { OpenedVolume } from '../cluster/joining.js';
 import type { Member } from '../cluster/member-server.js';
 import type { Region } from './managed-volume.js';
 import { randomGeneration } from './random.js';
+
+/** What a node stands on; a simulated one stands on something else. */
+export interface NodeWorld {
+  readonly scheduler: Scheduler;
+  readonly transport: Transport;
+  /** Returns what ends it. Throws O2NET_LISTEN. */
+  listen(core: O2net, local: ClusterNode): Promise<() => void>;
+  /** What beats in a volume's region. */
+  beats(volume: OpenedVolume): StartLoop;
+  /** 64 random bits: a generation of the heartbeat. */
+  generation(): bigint;
+}
+
+const HOST: NodeWorld = {
+  scheduler: hostScheduler, transport: tcpTransport, listen, generation: randomGeneration,
+  beats: ({ device, region }) => regionThread({ device, offset: region.offset, blockBytes: region.blockBytes }),
+};
+
+/** How long to wait until this node is connected to all that beat; the kernel's glue asks as long (Linux 6.1 fs/ocfs2/stack_o2cb.c). */
+const CONNECT_TRIES = 60;
+const LOOK_MS = 1000;
 
 export interface StackOptions {
   readonly config: ClusterConfig;
@@ -18,19 +41,23 @@ export interface StackOptions {
   readonly log: (line: string) => void;
   /** The node is lost: nothing more may be done by this incarnation. Called once, from within whatever lost it. */
   readonly lost: (reason: string) => void;
+  /** Default: this host. */
+  readonly world?: NodeWorld;
 }
 
 export class NodeStack {
   readonly member: Member;
 
-  private constructor(readonly heartbeat: Heartbeat, readonly net: O2net, private readonly stopListening: () => void, joins: JoinRouter) {
+  private constructor(readonly heartbeat: Heartbeat, readonly net: O2net, private readonly stopListening: () => void, joins: JoinRouter, private readonly options: StackOptions, private readonly world: NodeWorld) {
     this.member = { membership: heartbeat.membership, suspicion: heartbeat.suspicion, messenger: net, joins };
   }
 
   /** Listens for the other nodes; beats for no volume yet. Throws O2NET_LISTEN. */
-  static async start({ config, local, timeouts, log, lost }: StackOptions): Promise<NodeStack> {
+  static async start(options: StackOptions): Promise<NodeStack> {
+    const { config, local, timeouts, log, lost, world = HOST } = options;
+    const { scheduler, transport } = world;
     const heartbeat = new Heartbeat({
-      node: local.number, mode: config.heartbeatMode, timeouts, configured: new NodeMap(config.nodes.map((node) => node.number)), scheduler: hostScheduler, random: randomGeneration,
+      node: local.number, mode: config.heartbeatMode, timeouts, configured: new NodeMap(config.nodes.map((node) => node.number)), scheduler, random: () => world.generation(),
       renewed: () => undefined,
       lost: ({ node, regions, reason }) => {
         log(`${node ? 'this node is fenced' : `region ${regions.join(', ')} is fenced`}: ${reason}`);
@@ -38,13 +65,13 @@ export class NodeStack {
       },
       warning: (region, text) => log(`region ${region}: ${text}`),
     });
-    const quorum = new Quorum(local.number, hostScheduler, (reason) => heartbeat.giveUp(reason), (vote) => log(`not fencing this node: ${vote.connected} of ${vote.heartbeating} nodes that beat are connected`));
+    const quorum = new Quorum(local.number, scheduler, (reason) => heartbeat.giveUp(reason), (vote) => log(`not fencing this node: ${vote.connected} of ${vote.heartbeating} nodes that beat are connected`));
     heartbeat.membership.subscribe(ORDER_QUORUM, quorum);
-    const net = new O2net({ nodes: config.nodes, times: timeouts, membership: heartbeat.membership, links: quorum, scheduler: hostScheduler, transport: tcpTransport, notice: ({ message }) => log(message) });
-    const stopListening = await listen(net, local);
+    const net = new O2net({ nodes: config.nodes, times: timeouts, membership: heartbeat.membership, links: quorum, scheduler, transport, notice: ({ message }) => log(message) });
+    const stopListening = await world.listen(net, local);
     net.start();
     heartbeat.attach(net);
-    return new NodeStack(heartbeat, net, stopListening, new JoinRouter(net, heartbeat.membership));
+    return new NodeStack(heartbeat, net, stopListening, new JoinRouter(net, heartbeat.membership), options, world);
   }
 
   get lost(): boolean {
@@ -56,13 +83,14 @@ export class NodeStack {
   }
 
   /** Beat in a volume's region; resolves when it is steady. Throws what the heartbeat refuses. */
-  async beat({ device, uuid, region }: OpenedVolume): Promise<Region> {
-    const thread = regionThread({ device, offset: region.offset, blockBytes: region.blockBytes });
+  async beat(volume: OpenedVolume): Promise<Region> {
+    const { uuid } = volume;
+    const beats = this.world.beats(volume);
     let deadline: FenceDeadline | undefined;
     await new Promise<void>((resolve, reject) => {
       this.heartbeat.start(uuid, (start, report) => {
         deadline = new FenceDeadline(start.fence);
-        return thread(start, report);
+        return beats(start, report);
       }, (error?: LunfsError) => {
         if (error) reject(error);
         else resolve();
@@ -76,6 +104,42 @@ export class NodeStack {
         else resolve();
       }),
     };
+  }
+
+  /**
+   * Before a volume is mounted: whoever was silent when we began to beat may only hang: it is dead, and its journal to be replayed, after its
+   * time alone. `holders`: who has a slot; the others have nothing that could be recovered, they died long ago. Throws NODES_UNSURE.
+   */
+  async settled({ device, uuid }: OpenedVolume, holders: readonly number[]): Promise<void> {
+    const { deadMs } = this.options.timeouts;
+    for (let waited = 0; ; waited += LOOK_MS) {
+      const unsure = this.regions().find((region) => region.name === uuid)?.unsure.filter((node) => holders.includes(node)) ?? [];
+      if (unsure.length === 0) return;
+      if (waited > 2 * deadMs) throw new ClusterError('NODES_UNSURE', `${device} cannot be mounted: whether node ${unsure.join(', ')} lives cannot be told; look at its heartbeat`, { device, nodes: unsure.join(',') }, undefined, 'ETIMEDOUT');
+      await this.#pause();
+    }
+  }
+
+  /** Before a domain is joined: all that beat must be reached (Linux 6.1 fs/ocfs2/stack_o2cb.c:o2cb_cluster_check). Throws NOT_CONNECTED. */
+  async connected({ device }: OpenedVolume): Promise<void> {
+    const { config, local } = this.options;
+    const missing = (): number[] => {
+      const connected = new Set(this.net.connected);
+      return [...this.member.membership.live].filter((node) => node !== local.number && !connected.has(node));
+    };
+    for (let tries = 0; missing().length > 0; tries++) {
+      if (tries === CONNECT_TRIES) {
+        const names = missing().map((number) => config.nodes.find((node) => node.number === number)?.name ?? String(number));
+        throw new ClusterError('NOT_CONNECTED', `${device} cannot be mounted: ${names.join(', ')} beat${names.length === 1 ? 's' : ''} on it but cannot be reached; check network and firewall between the nodes`, { device, nodes: names.join(',') }, undefined, 'ETIMEDOUT');
+      }
+      await this.#pause();
+    }
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => {
+      this.world.scheduler.after(LOOK_MS, resolve);
+    });
   }
 
   /** A process died with locks. What that means for the others is said at `Lunfsd.died`. */

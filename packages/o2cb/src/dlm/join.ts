@@ -18,14 +18,19 @@ export interface JoinFacts {
   nodes(): readonly NodeInfo[];
   /** UUIDs of the heartbeat's regions with global heartbeat; empty with local. */
   regions(): readonly string[];
+  /** Live nodes of which a member may not have noticed yet that they died and are back; default: none, as with kernel nodes, which take longer. */
+  recent?(): NodeMap;
 }
 
 /** Joins, waiting while members refuse. Returns why not. */
 export function* join(core: Core, facts: JoinFacts, live: NodeMap): Task<ClusterError | undefined> {
   let waited = 0;
+  const absent = new NodeMap();
   for (;;) {
-    const outcome = yield* tryToJoin(core, facts, live);
+    const outcome = yield* tryToJoin(core, facts, live, absent);
+    if (outcome === 'anew') continue;
     if (outcome !== 'again') return outcome;
+    absent.clear();
     if (waited > TIME.joinTimeout) return new ClusterError('DLM_JOIN_TIMEOUT', `domain ${core.name}: its members have refused this node for ${waited / 1000} s; see their logs for a recovery or another join that does not end`, { waited });
     // Two that race must not do so for ever: the kernel takes the low bits of its clock, so do we.
     const wait = (Math.floor(core.options.scheduler.now() / 4) & 3) * TIME.joinBackoff;
@@ -34,13 +39,13 @@ export function* join(core: Core, facts: JoinFacts, live: NodeMap): Task<Cluster
   }
 }
 
-function* tryToJoin(core: Core, facts: JoinFacts, live: NodeMap): Task<ClusterError | 'again' | undefined> {
+function* tryToJoin(core: Core, facts: JoinFacts, live: NodeMap, absent: NodeMap): Task<ClusterError | 'again' | 'anew' | undefined> {
   core.live = live.copy();
   core.died.clear();
   const asked = core.live.copy();
   const yes = new NodeMap();
   core.joiningNode = core.local;
-  const outcome = (yield* query(core, asked, yes)) ?? (yield* introduce(core, facts, yes));
+  const outcome = (yield* query(core, asked, { yes, absent, recent: facts.recent?.() ?? new NodeMap() })) ?? (yield* introduce(core, facts, yes));
   if (outcome === undefined) {
     for (const node of yes) yield* assertJoined(core, node);
     // In this order: a query must never find a node that neither joins nor has joined.
@@ -56,14 +61,30 @@ function* tryToJoin(core: Core, facts: JoinFacts, live: NodeMap): Task<ClusterEr
   return outcome;
 }
 
-/** Ask all living nodes, and note in `yes` who is a member and lets this node in. */
-function* query(core: Core, asked: NodeMap, yes: NodeMap): Task<ClusterError | 'again' | undefined> {
+/** Who is a member and lets this node in, who does not have the domain, and of the latter who must not be named to members. */
+interface Answers {
+  readonly yes: NodeMap;
+  readonly absent: NodeMap;
+  readonly recent: NodeMap;
+}
+
+/**
+ * Ask all living nodes.
+ *
+ * Members refuse a joiner that does not see one of them live. It must not tell them of an absent node that may have died as a member and be back
+ * so soon that another member has not noticed: that one would take the new node for the old, let us in, and we would come to own what it
+ * believes the dead node does. 'anew': somebody was told of one who turned out to be absent.
+ */
+function* query(core: Core, asked: NodeMap, { yes, absent, recent }: Answers): Task<ClusterError | 'again' | 'anew' | undefined> {
   core.dlmMinor = DLM_PROTOCOL.minor;
   core.fsMinor = FS_PROTOCOL.minor;
+  const told = core.live.copy();
+  for (const node of absent) told.delete(node);
+  let wrong = false;
   for (const node of asked) {
     if (node === core.local) continue;
     const message = {
-      node: core.local, domain: core.name, dlmMajor: DLM_PROTOCOL.major, dlmMinor: core.dlmMinor, fsMajor: FS_PROTOCOL.major, fsMinor: core.fsMinor, live: core.live,
+      node: core.local, domain: core.name, dlmMajor: DLM_PROTOCOL.major, dlmMinor: core.dlmMinor, fsMajor: FS_PROTOCOL.major, fsMinor: core.fsMinor, live: told,
     };
     const result = yield* core.request(node, TYPE.QUERY_JOIN, message, DLM_MODULE_KEY);
     if ('error' in result && result.error !== 'no-handler') {
@@ -80,9 +101,14 @@ function* query(core: Core, asked: NodeMap, yes: NodeMap): Task<ClusterError | '
       core.dlmMinor = dlmMinor;
       core.fsMinor = fsMinor;
       yes.add(node);
+    } else if (code === JOIN_REPLY.OK_NO_MAP && recent.has(node)) {
+      wrong ||= yes.lowest !== undefined && told.has(node);
+      absent.add(node);
+      told.delete(node);
     }
     if ((code !== JOIN_REPLY.OK && code !== JOIN_REPLY.OK_NO_MAP) || !core.live.equals(asked) || core.died.lowest !== undefined) return 'again';
   }
+  if (wrong) return 'anew';
   for (const node of yes) core.domain.add(node);
   core.domain.add(core.local);
   return undefined;

@@ -47,6 +47,36 @@ describe('ASSERT_JOINED, CANCEL_JOIN (we send): only to whom we are joining', ()
     expect([...it.next(TYPE.QUERY_JOIN, 2).message.live]).toEqual([1, 2, 3, 4]);
   });
 
+  it('members are not told of a live node that does not have the domain and may have died as a member just now', () => {
+    const it = new Scripted(1, [1, 2, 3, 4], undefined, { recent: () => new NodeMap([3, 4]) });
+    const told: unknown[] = [];
+    it.domain.join((error) => told.push(error));
+    expect([...it.next(TYPE.QUERY_JOIN, 2).message.live]).toEqual([1, 2, 3, 4]);
+    it.next(TYPE.QUERY_JOIN, 2).answer(OK);
+    it.next(TYPE.QUERY_JOIN, 3).answer(joinReply(2));
+    expect([...it.next(TYPE.QUERY_JOIN, 4).message.live]).toEqual([1, 2, 4]);
+    it.next(TYPE.QUERY_JOIN, 4).answer(OK);
+    it.next(TYPE.CANCEL_JOIN, 2).answer(0);
+    it.next(TYPE.CANCEL_JOIN, 4).answer(0);
+    // At once. A member that takes node 3 for its old self now refuses.
+    const second = it.next(TYPE.QUERY_JOIN, 2);
+    expect([...second.message.live]).toEqual([1, 2, 4]);
+    second.answer(joinReply(0));
+    it.time.run(700);
+    // It has noticed.
+    it.next(TYPE.QUERY_JOIN, 2).answer(OK);
+    it.next(TYPE.QUERY_JOIN, 3).answer(joinReply(2));
+    it.next(TYPE.QUERY_JOIN, 4).answer(OK);
+    it.next(TYPE.CANCEL_JOIN, 2).answer(0);
+    it.next(TYPE.CANCEL_JOIN, 4).answer(0);
+    it.next(TYPE.QUERY_JOIN, 2).answer(OK);
+    it.next(TYPE.QUERY_JOIN, 3).answer(joinReply(2));
+    it.next(TYPE.QUERY_JOIN, 4).answer(OK);
+    it.answerAll({ [TYPE.QUERY_NODEINFO]: 0, [TYPE.QUERY_REGION]: 0, [TYPE.ASSERT_JOINED]: 0 });
+    expect(told).toEqual([undefined]);
+    expect([...it.core.domain]).toEqual([1, 2, 4]);
+  });
+
   it('ASSERT_JOINED goes to those that said OK, is repeated while they recover, and then we are in', () => {
     const it = new Scripted(1, [1, 2, 3]);
     const told: unknown[] = [];

@@ -1,5 +1,5 @@
 /** One core whose peers are the test: it sees every request and answers it, or doesn't. */
-import { type ClientLock, Dlm, type DlmDomain, type Level, type LockOptions } from '../../../src/dlm/index.js';
+import { type ClientLock, Dlm, type DlmDomain, type DlmOptions, type Level, type LockOptions } from '../../../src/dlm/index.js';
 import type { Core } from '../../../src/dlm/core.js';
 import { type Message, type MessageType, decode, encode } from '../../../src/dlm/messages.js';
 import { DLM_MODULE_KEY } from '../../../src/dlm/status.js';
@@ -29,10 +29,10 @@ export class Scripted {
   readonly #listeners: MembershipListener[] = [];
 
   /** `members`: with whom this node has been in the domain for long; without, it has not joined. */
-  constructor(readonly local: number, live: readonly number[], members?: readonly number[]) {
+  constructor(readonly local: number, live: readonly number[], members?: readonly number[], facts: Partial<DlmOptions> = {}) {
     this.live = new NodeMap(members ? [local] : live);
     this.dlm = new Dlm({
-      scheduler: this.time, nodes: () => [{ node: local, port: 7777, address: 1 }], regions: () => [],
+      scheduler: this.time, nodes: () => [{ node: local, port: 7777, address: 1 }], regions: () => [], ...facts,
       membership: { local, live: this.live, subscribe: (_, listener) => {
         this.#listeners.push(listener);
         return () => {};

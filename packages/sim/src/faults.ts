@@ -1,0 +1,105 @@
+/** What goes wrong in a simulation, when and where by the seed. */
+import type { Random } from '@lunfs/device';
+import type { Machine } from './machine.js';
+import type { World } from './world.js';
+
+export const FAULT_KINDS = ['crash', 'kill', 'partition', 'stall', 'slow'] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+/** From one fault to the next: at least, and at most so much more, milliseconds. */
+const APART_MS = 3000;
+const MORE_MS = 45_000;
+/** A machine without power comes back after at most so long. */
+const OFF_MS = 40_000;
+/** A machine loses power at one of its next writes. */
+const WRITES = 60;
+
+export class Faults {
+  readonly counts: Record<string, number> = {};
+  #ended = false;
+
+  constructor(private readonly world: World, private readonly machines: readonly Machine[], private readonly random: Random, private readonly kinds: readonly FaultKind[] = FAULT_KINDS) {}
+
+  begin(): void {
+    if (this.kinds.length > 0) this.#next();
+  }
+
+  /** Nothing goes wrong any more, and what went wrong is healed. */
+  end(): void {
+    this.#ended = true;
+    this.world.network.healAll();
+    for (const { power, path } of this.machines) {
+      if (power !== undefined) power.stillUntil = 0;
+      if (path !== undefined) Object.assign(path, { hungUntil: 0, latency: 2, writesToLive: undefined });
+    }
+  }
+
+  #next(): void {
+    this.world.time.after(APART_MS + this.random.float() * MORE_MS, () => {
+      if (this.#ended) return;
+      this.#strike(this.random.pick(this.kinds));
+      this.#next();
+    });
+  }
+
+  #strike(kind: FaultKind): void {
+    const { random, world } = this;
+    const on = this.machines.filter((machine) => machine.power !== undefined);
+    if (on.length === 0) return;
+    const machine = random.pick(on);
+    this.counts[kind] = (this.counts[kind] ?? 0) + 1;
+    world.trace.note(`FAULT ${kind} of ${machine.power!.name}`);
+    switch (kind) {
+      case 'crash':
+        return this.#crash(machine);
+      case 'kill':
+        return machine.daemon?.process?.kill('SIGKILL');
+      case 'partition':
+        return this.#partition(machine);
+      case 'stall': {
+        // Half of them is over before anybody is dead.
+        machine.path!.hungUntil = world.time.now() + random.float() * (random.chance(0.5) ? 8000 : 25_000);
+        return;
+      }
+      case 'slow':
+        if (random.chance(0.5)) machine.path!.latency = 2 + random.float() * 300;
+        else machine.power!.stillUntil = world.time.now() + random.float() * 6000;
+        return;
+    }
+  }
+
+  /** At once, or in the middle of one of the next writes; back after a while. */
+  #crash(machine: Machine): void {
+    const { random } = this;
+    if (random.chance(0.5)) machine.crash();
+    else machine.path!.writesToLive = 1 + random.int(WRITES);
+    this.#comeBack(machine, machine.power);
+  }
+
+  #comeBack(machine: Machine, before: Machine['power']): void {
+    const { random, world } = this;
+    world.time.after(500 + random.float() * OFF_MS, () => {
+      if (machine.power === undefined) machine.boot();
+      else if (machine.power === before) this.#comeBack(machine, before);
+    });
+  }
+
+  /** Some machines from the others, in one direction or both. */
+  #partition(machine: Machine): void {
+    const { random, world } = this;
+    const side = this.machines.filter((one) => one === machine || random.chance(0.3));
+    const directions = random.pick([[true, true], [true, false], [false, true]] as const);
+    const pairs: [string, string][] = [];
+    for (const one of side) {
+      for (const other of this.machines) {
+        if (side.includes(other)) continue;
+        if (directions[0]) pairs.push([one.node.address, other.node.address]);
+        if (directions[1]) pairs.push([other.node.address, one.node.address]);
+      }
+    }
+    for (const [from, to] of pairs) world.network.block(from, to);
+    world.time.after(1000 + random.float() * 60_000, () => {
+      for (const [from, to] of pairs) world.network.unblock(from, to);
+    });
+  }
+}

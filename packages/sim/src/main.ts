@@ -1,0 +1,51 @@
+/**
+ * npm run sim: `--seed S --steps N` replays one run, `--minutes M` hunts with fresh seeds. `--nodes N`, `--faults a,b` (none: ""), `--trace` (every
+ * line), `--from S` (first seed of a hunt). Exit code 1 when a rule was broken.
+ */
+import { parseArgs } from 'node:util';
+import { UsageError } from '@lunfs/device';
+import { minutesFromNow } from './clock.js';
+import { FAULT_KINDS, type FaultKind } from './faults.js';
+import { freshSeed } from './random.js';
+import { type SimulationResult, simulate } from './simulation.js';
+
+function summary({ seed, steps, nodes, hash, virtualMs, events, grants, reads, crashes, fences, faults }: SimulationResult): string {
+  const struck = Object.entries(faults).map(([kind, count]) => `${count} ${kind}`).join(', ');
+  return `seed ${seed}: ${nodes} nodes, ${steps} steps in ${(virtualMs / 1000).toFixed(0)} s of its time, ${events} events, ${grants} grants, ${reads} records read, ${crashes} losses of power, ${fences} fences (${struck || 'no faults'}); trace ${hash.slice(0, 16)}`;
+}
+
+function faultKinds(text: string): FaultKind[] {
+  return text.split(',').filter((word) => word !== '').map((word) => {
+    const kind = FAULT_KINDS.find((one) => one === word);
+    if (kind === undefined) throw new UsageError('FAULT', 'EINVAL', `--faults ${word}: there are ${FAULT_KINDS.join(', ')}`);
+    return kind;
+  });
+}
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string' }, steps: { type: 'string', default: '600' }, minutes: { type: 'string' }, from: { type: 'string' }, nodes: { type: 'string' },
+    faults: { type: 'string' }, trace: { type: 'boolean', default: false },
+  },
+});
+const common = {
+  steps: Number(values.steps), nodes: values.nodes === undefined ? undefined : Number(values.nodes), faults: values.faults === undefined ? undefined : faultKinds(values.faults),
+  print: values.trace ? (line: string) => console.log(line) : undefined,
+};
+const over = values.minutes === undefined ? undefined : minutesFromNow(Number(values.minutes));
+let seed = Number(values.seed ?? values.from ?? freshSeed());
+let runs = 0, broken = 0;
+do {
+  const result = await simulate({ ...common, seed });
+  runs++;
+  console.log(summary(result));
+  if (result.violations.length > 0) {
+    broken++;
+    if (over === undefined && !values.trace) for (const line of result.tail) console.log(line);
+    for (const violation of result.violations) console.log(`  ${violation}`);
+    console.log(`  again: npm run sim -- --seed ${seed} --steps ${values.steps}${values.nodes === undefined ? '' : ` --nodes ${values.nodes}`}${values.faults === undefined ? '' : ` --faults "${values.faults}"`}`);
+  }
+  seed = values.from === undefined ? freshSeed() : seed + 1;
+} while (over !== undefined && !over());
+console.log(`${runs} runs, ${broken} broke a rule`);
+process.exitCode = broken > 0 ? 1 : 0;

@@ -1,0 +1,37 @@
+/** What all of a simulation shares. */
+import type { Random } from '@lunfs/device';
+import type { ClusterConfig, FenceDeadline, Timeouts } from '@lunfs/o2cb';
+import type { Volume } from '@lunfs/ocfs2';
+import type { Requester } from './disk.js';
+import type { LockWitness } from './lock-witness.js';
+import type { SimNetwork } from './network.js';
+import type { VirtualTime } from './time.js';
+import type { Trace } from './trace.js';
+
+/** A volume process, as others see it. */
+export interface Incarnation extends Requester {
+  readonly volume: Volume | undefined;
+  /** The deadline as its daemon has it; undefined: it may not write yet. */
+  readonly deadline: FenceDeadline | undefined;
+  /** The first beat of it that reached the disk. */
+  readonly beatsSince: number;
+  /** Which node took it for dead. */
+  declared: string | undefined;
+}
+
+export interface World {
+  readonly time: VirtualTime;
+  readonly random: Random;
+  readonly trace: Trace;
+  readonly network: SimNetwork;
+  readonly locks: LockWitness;
+  readonly config: ClusterConfig;
+  readonly timeouts: Timeouts;
+  /** Machines that lost power; processes that were fenced. */
+  crashes: number;
+  fences: number;
+  /** A process has its volume mounted. */
+  mounted(process: Incarnation): void;
+  /** The present volume process of a node, the last one if it is dead. */
+  incarnationOf(node: number): Incarnation | undefined;
+}
