@@ -7,7 +7,8 @@
  * the super lock; the first to get it recovers, the others find the slot free. Under the super lock, in this order:
  *  1. the journal's meta lock, which its owner holds for as long as it lives. If it cannot be had at once and the recovery
  *     generation has changed, or the node lives (again), somebody else has dealt with it;
- *  2. replay, everything flushed; the journal marked clean, its recovery generation raised;
+ *  2. replay, everything flushed; the journal marked clean, its recovery generation raised. This for all dead nodes before the
+ *     next: one that died while it recovered another one may have in its log alone that it took over what the other owed;
  *  3. what the node owed the global bitmap taken over (alloc/take-over.ts) and our log flushed, because
  *     the next owner of the slot reads those files without asking us;
  *  4. the slot freed in the slot map. Only now may a crash of ours forget the dead node.
@@ -33,6 +34,14 @@ export interface TakenOver extends RecoveredSlot {
   readonly node: number;
   /** Clusters that found no place in our truncate log. */
   readonly clusters: readonly ClusterRun[];
+}
+
+/** A dead node's slot after its journal was replayed; we hold the journal's lock. */
+interface ReplayedSlot {
+  readonly node: number;
+  readonly slot: number;
+  readonly blocks: number;
+  readonly lock: string;
 }
 
 export interface NodeRecoveryOptions {
@@ -76,8 +85,10 @@ export class NodeRecovery {
 
   /** Must a lock that is granted now wait? Those that protect blocks must; recovery's own must not. */
   gated(name: string): boolean {
-    if (this.#dead.size === 0 && !this.options.member.suspects()) return false;
-    if (isPrivate(name) || this.#journals.has(name)) return false;
+    const suspects = this.options.member.suspects();
+    if ((this.#dead.size === 0 && !suspects) || isPrivate(name)) return false;
+    // Recovery has to know of all who are dead, too: of one that it does not know the log would be replayed too late.
+    if (name === SUPER_LOCK || this.#journals.has(name)) return suspects;
     return name.startsWith('M') || name.startsWith('T') || name.startsWith('Q');
   }
 
@@ -175,26 +186,37 @@ export class NodeRecovery {
 
   async #recover(ctx: FsContext): Promise<void> {
     while (this.#dead.size > 0) {
-      const done = await this.underSuper(async () => {
-        const taken: TakenOver[] = [];
-        for (const node of this.#dead) {
-          const slotMap = await SlotMap.read(this.options.reader, this.options.sys.slotMap);
-          for (const { slot } of slotMap.taken().filter((entry) => entry.node === node)) {
-            const found = await this.#recoverSlot(ctx, slotMap, node, slot);
-            if (found !== undefined) taken.push(found);
-          }
-          this.#dead.delete(node);
-        }
-        await this.#readGenerations();
-        this.options.locks.gateOpened();
-        return taken;
-      });
+      const done = await this.underSuper(() => this.#recoverDead(ctx));
       for (const slot of done) {
         this.#recovered.push(slot);
         this.#unfinished++;
         this.#finishing = this.#finishing.then(() => this.#finish(ctx, slot));
       }
     }
+  }
+
+  /** Steps 1 to 4 for every dead node, under the super lock. */
+  async #recoverDead(ctx: FsContext): Promise<TakenOver[]> {
+    const { reader, sys, locks } = this.options;
+    const slotMap = await SlotMap.read(reader, sys.slotMap);
+    const nodes: number[] = [], replayed: ReplayedSlot[] = [], taken: TakenOver[] = [];
+    try {
+      for (const node of this.#dead) {
+        nodes.push(node);
+        for (const { slot } of slotMap.taken().filter((entry) => entry.node === node)) {
+          const found = await this.#replaySlot(node, slot);
+          if (found !== undefined) replayed.push(found);
+        }
+      }
+      for (const found of replayed) taken.push(await this.#takeOver(ctx, slotMap, found));
+    } finally {
+      for (const { lock } of replayed) locks.drop(lock, EX);
+      await Promise.all(replayed.map(({ lock }) => locks.surrender(lock)));
+    }
+    for (const node of nodes) this.#dead.delete(node);
+    await this.#readGenerations();
+    locks.gateOpened();
+    return taken;
   }
 
   /** What is left to do once the gate is open. Never rejects: the engine has dealt with errors, and what is left is found again (head). */
@@ -209,10 +231,9 @@ export class NodeRecovery {
     }
   }
 
-  /** Steps 1 to 4. Undefined: somebody else has, or the node lives again. */
-  async #recoverSlot(ctx: FsContext, slotMap: SlotMap, node: number, slot: number): Promise<TakenOver | undefined> {
+  /** Steps 1 and 2; the journal's lock stays held. Undefined: somebody else has, or the node lives again. */
+  async #replaySlot(node: number, slot: number): Promise<ReplayedSlot | undefined> {
     const { reader, sys, locks, member } = this.options;
-    const { device, geo } = reader;
     const lock = this.#journalLock(sys.journal[slot]);
     if (!(await locks.tryLock(lock, EX))) {
       const { recoveryGeneration } = await JournalInode.read(reader, sys.journal[slot]);
@@ -223,17 +244,24 @@ export class NodeRecovery {
       const journal = await JournalInode.read(reader, sys.journal[slot]);
       let blocks = 0;
       if (journal.dirty) {
-        blocks = (await replayJournal(device, geo, journal.map)).replayed;
+        blocks = (await replayJournal(reader.device, reader.geo, journal.map)).replayed;
         await journal.markClean(true);
       }
-      const clusters = await takeOverClusters(ctx, slot);
-      await ctx.engine.log.flush();
-      await Promise.all([sys.localAlloc[slot], sys.truncateLog[slot]].map((blkno) => locks.surrender(ctx.metaLockName(blkno))));
-      await slotMap.set(device, slot, undefined);
-      return { node, slot, blocks, clusters };
-    } finally {
+      return { node, slot, blocks, lock };
+    } catch (error) {
       locks.drop(lock, EX);
       await locks.surrender(lock);
+      throw error;
     }
+  }
+
+  /** Steps 3 and 4. */
+  async #takeOver(ctx: FsContext, slotMap: SlotMap, { node, slot, blocks }: ReplayedSlot): Promise<TakenOver> {
+    const { reader, sys, locks } = this.options;
+    const clusters = await takeOverClusters(ctx, slot);
+    await ctx.engine.log.flush();
+    await Promise.all([sys.localAlloc[slot], sys.truncateLog[slot]].map((blkno) => locks.surrender(ctx.metaLockName(blkno))));
+    await slotMap.set(reader.device, slot, undefined);
+    return { node, slot, blocks, clusters };
   }
 }

@@ -76,6 +76,28 @@ describe('a block that was handed over and changed by the next holder', () => {
   });
 });
 
+test('who dies at any write of a recovery is recovered with what it had taken over', { timeout: 300_000 }, async () => {
+  for (let writes = 0, over = false; !over; writes++) {
+    const cluster = await TestCluster.make(13);
+    const a = await cluster.mount(1), b = await cluster.mount(2);
+    const { root } = a.volume.names;
+    // Clusters in the truncate log, and a window: what a owes the global bitmap.
+    for (const name of ['one', 'two', 'three']) await create(a, root, name, 'x'.repeat(50_000));
+    for (const name of ['one', 'three']) await a.volume.names.unlink(root, bytes(name));
+    await a.volume.sync();
+    const before = b.device.writes;
+    cluster.kill(1);
+    for (let i = 0; i < 3000 && b.device.writes < before + writes; i++) await turns(1);
+    over = b.device.writes < before + writes;
+    cluster.kill(2);
+    const c = await cluster.mount(3);
+    expect((await list(c, root)).filter((name) => name !== 'lost+found'), `after ${writes} writes`).toEqual(['two']);
+    await cluster.unmount(c);
+    await expectClean(cluster.lun);
+    if (over) expect(writes).toBeGreaterThan(10);
+  }
+});
+
 describe('a node that learns of a death after another one has granted it what was the dead one\'s', () => {
   // Between the two it would read blocks that are yet to be replayed, and change them.
   test.each([true, false])('doubt about the dead one heeded: %s', async (heeded) => {
