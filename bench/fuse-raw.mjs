@@ -17,7 +17,7 @@ const { values } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' }, seconds: { type: 'string', default: '1' }, size: { type: 'string', default: '256' },
     dir: { type: 'string', default: os.tmpdir() }, workers: { type: 'string', default: '8' }, cell: { type: 'string' }, json: { type: 'boolean', default: false },
-    serve: { type: 'string' }, on: { type: 'string' }, metadata: { type: 'string' }, server: { type: 'string' }, ours: { type: 'string', default: 'session' },
+    serve: { type: 'string' }, on: { type: 'string' }, metadata: { type: 'string' }, server: { type: 'string' }, ours: { type: 'string', default: 'session' }, writeback: { type: 'boolean', default: false },
   },
 });
 const MIB = 1 << 20;
@@ -97,7 +97,7 @@ async function serve(directory, where) {
 
 /** A lunfs volume instead of the session alone: a thick disk and an empty directory (bench/mount.mjs). */
 async function serveVolume(directory, where) {
-  const volume = await benchVolume(directory, { bytes: 2 * size + 512 * MIB, clusterSize: 4096, disks: [{ path: '/disk', size, allocation: 'thick-zeroed' }], mount: where });
+  const volume = await benchVolume(directory, { bytes: 2 * size + 512 * MIB, clusterSize: 4096, disks: [{ path: '/disk', size, allocation: 'thick-zeroed' }], mount: where, writeback: values.writeback });
   fs.writeFileSync(path.join(directory, 'pid'), String(volume.pid));
   process.stdin.resume().on('end', () => void volume.control.stop());
   await volume.exited;
@@ -176,7 +176,7 @@ async function compare() {
   try {
     const counts = values.workers.split(',');
     for (const workers of counts) {
-      await start(counts.length > 1 ? `ours ${workers}` : 'ours', process.execPath, [process.argv[1], '--serve', backing, '--on', 'MNT', '--size', values.size, '--workers', workers, '--ours', values.ours]);
+      await start(counts.length > 1 ? `ours ${workers}` : 'ours', process.execPath, [process.argv[1], '--serve', backing, '--on', 'MNT', '--size', values.size, '--workers', workers, '--ours', values.ours, ...(values.writeback ? ['--writeback'] : [])]);
     }
     // Real bytes everywhere: a file of zeroes may be read without touching the device.
     const filled = (where) => spawnSync('dd', ['if=' + path.join(backing, 'disk'), 'of=' + path.join(where, 'disk'), 'bs=1M', 'conv=notrunc,fsync', 'status=none']);

@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { HostVolume, connectVolumeProcess, startVolumeProcess } from '@lunfs/host';
 
 /** Format an image of `bytes`, make disks `{path, size, allocation}` on it, and start a process that exports them, or mounts them at `mount`. */
-export async function benchVolume(directory, { bytes, clusterSize = 1 << 20, disks, mount }) {
+export async function benchVolume(directory, { bytes, clusterSize = 1 << 20, disks, mount, writeback }) {
   const image = path.join(directory, 'lun');
   fs.closeSync(fs.openSync(image, 'w'));
   fs.truncateSync(image, bytes);
@@ -17,7 +17,7 @@ export async function benchVolume(directory, { bytes, clusterSize = 1 << 20, dis
   const host = await HostVolume.open({ device: image });
   for (const { path: name, size, allocation } of disks) await host.createDisk(name, { size, allocation });
   await host.close();
-  const started = await startVolumeProcess({ device: image, mount: mount && { directory: mount }, exports: mount ? [] : disks.map((disk) => ({ path: disk.path })) });
+  const started = await startVolumeProcess({ device: image, mount: mount && { directory: mount, writeback }, exports: mount ? [] : disks.map((disk) => ({ path: disk.path })) });
   const control = await connectVolumeProcess(image);
   return {
     control, pid: started.pid, exited: started.exited,

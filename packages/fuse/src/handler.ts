@@ -149,6 +149,13 @@ export interface FuseHandler<F extends OpenFile = OpenFile, D extends OpenDirect
    * the umask, which is the handler's to apply where no default ACL does its work; else the kernel has applied it.
    */
   readonly acl?: boolean;
+  /**
+   * write(2) ends in the kernel's page cache, which is written back at close, fsync and now and then. Only where nobody but this mount changes files: the kernel
+   * keeps size, mtime and ctime of regular files itself (`setattr` brings the times) and ignores what it is told of them as long as it knows the inode.
+   * `read` may be asked of files opened for writing alone; `write` then comes mostly `cached`, and errors of space reach close and fsync. `lseek` must be absent:
+   * it would not know what waits in the kernel.
+   */
+  readonly writeback?: boolean;
   /** Files opened with `directIo` may be mapped shared (default). False where nobody keeps the pages of such mappings coherent: mmap says ENODEV. */
   readonly mapsDirectIo?: boolean;
   /** Entry of `name` in directory `parent`. Throws ENOENT, or returns a negative entry to be remembered. */

@@ -17,7 +17,7 @@ import { IoError, parseMountInfo, UsageError } from '@lunfs/device';
 import type { MountEntry } from '@lunfs/device';
 import { delay } from './clock.js';
 import type { FuseHandler, OpenDirectory, OpenFile } from './handler.js';
-import { MAX_WRITE } from './protocol/constants.js';
+import { INIT_FLAG, MAX_WRITE } from './protocol/constants.js';
 import { FuseSession } from './session/session.js';
 import type { SessionOptions } from './session/session.js';
 
@@ -143,6 +143,8 @@ export class FuseMount<F extends OpenFile = OpenFile, D extends OpenDirectory = 
     const closed = this.closed.finally(() => over.abort());
     for (let waited = 0; !over.signal.aborted; waited += 100) {
       try {
+        // The end by force drops what waits in the kernel for files that are still open. Who cannot sync loses only that.
+        if (waited >= graceMs && (this.session.negotiated.flags & INIT_FLAG.WRITEBACK_CACHE) !== 0) await run('sync', ['-f', this.directory]).catch(() => undefined);
         await unmount(this.directory, waited < graceMs ? 'clean' : 'force');
         break;
       } catch (error) {

@@ -1,8 +1,8 @@
 /**
  * Inodes in use by the mount, by exports, or by both, and what keeps both views of one file the same.
  *
- * The argument. Below the kernel's page cache there is one truth, the device: the mount's writes go through (no writeback cache,
- * O_DIRECT underneath), so an export reads what was written by the mount once that write has returned. What can be stale is the page
+ * The argument. Below the kernel's page cache there is one truth, the device: the mount's writes go through (a mount with a
+ * writeback cache excludes exports: host-volume.ts; O_DIRECT underneath), so an export reads what was written by the mount once that write has returned. What can be stale is the page
  * cache above the mount, when an export changes the file. Therefore:
  *  1. While a file is exported, new opens get FOPEN_DIRECT_IO and attributes no time to live. mmap of such an open still caches pages,
  *     and opens from before the export cache as ever: so direct I/O alone is not enough.

@@ -9,6 +9,9 @@
  *  - Every change of the volume goes through this process, so the kernel may cache names and attributes for long; what changes by
  *    another way than the mount is invalidated by whoever changes it (file-table.ts, host-volume.ts). Exported files get no time at all,
  *    nor do those of a volume that other nodes change, too: each use asks us, who hold the cluster's lock or get it.
+ *  - With `writeback` the kernel answers write(2) itself and keeps size, mtime and ctime of files it knows: what we say of them it ignores. So nothing but the
+ *    mount may change files then (host-volume.ts refuses exports, new sizes of disks and volumes of other nodes), and holes are not told: LSEEK has no
+ *    answer that reckons with pages which wait in the kernel; without one Linux takes all of a file for data (Linux 6.1 fs/fuse/file.c:fuse_lseek).
  *  - A write is durable at fsync, as POSIX has it. A write to a file opened with O_DIRECT, as QEMU does, survives in addition the death
  *    of this process before it is acknowledged (docs/design.md, section 2).
  */
@@ -54,6 +57,8 @@ export interface MountedDirectory extends OpenDirectory {
 export interface HandlerOptions {
   /** Other nodes change the volume, too: the kernel keeps no names and attributes, and no pages of open files. */
   readonly shared?: boolean;
+  /** Writes wait in the kernel's page cache for close, fsync or its writeback (MountSpec.writeback). */
+  readonly writeback?: boolean;
 }
 
 export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory> {
@@ -62,17 +67,21 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   readonly #long: number;
   /** flock(2) for the whole cluster; where the volume is this host's alone the kernel does it. */
   readonly flock?: FuseHandler<MountedFile, MountedDirectory>['flock'];
+  readonly lseek?: FuseHandler<MountedFile, MountedDirectory>['lseek'];
+  readonly writeback: boolean;
   readonly #flockOwners = new WeakMap<MountedFile, bigint>();
   /** References the kernel holds, by inode. */
   readonly #held = new Map<number, number>();
   /** Work that no request waits for: wiping, late times. */
   readonly #background = new Set<Promise<void>>();
 
-  constructor(private readonly volume: Volume, private readonly files: FileTable, private readonly report: (error: unknown, what: string) => void, { shared = false }: HandlerOptions = {}) {
+  constructor(private readonly volume: Volume, private readonly files: FileTable, private readonly report: (error: unknown, what: string) => void, { shared = false, writeback = false }: HandlerOptions = {}) {
     this.#shared = shared;
+    this.writeback = writeback;
     this.#long = shared ? 0 : LONG;
     const { flocks } = volume;
     if (flocks !== undefined) this.flock = (caller, file, owner, type, wait) => this.#lockFile(flocks, caller, file, owner, type, wait);
+    if (!writeback) this.lseek = (_caller, file, offset, whence) => (whence === SEEK_DATA ? seekData : seekHole)(volume.ctx, file.ino, offset);
     this.#xattrs = new Xattrs(volume);
   }
 
@@ -105,7 +114,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   async setattr(_caller: Caller, nodeid: number, changes: AttributeChanges): Promise<AttributesReply> {
     const ino = this.#ino(nodeid);
     const { names } = this.volume;
-    const { size, uid, gid, atime, mtime, killSuidGid } = changes;
+    const { size, uid, gid, atime, mtime, ctime, killSuidGid } = changes;
     let { mode } = changes;
     if (size !== undefined || uid !== undefined || gid !== undefined) await names.dropCapability(ino);
     if (size !== undefined) await this.#resize(ino, size);
@@ -113,8 +122,8 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
       const now = mode ?? (await names.attributes(ino)).mode;
       if (withoutSuid(now) !== now) mode = withoutSuid(now);
     }
-    if (mode === undefined && uid === undefined && gid === undefined && atime === undefined && mtime === undefined) return this.#attributes(await names.attributes(ino));
-    return this.#attributes(await names.change(ino, { mode, uid, gid, atime, mtime }));
+    if (mode === undefined && uid === undefined && gid === undefined && atime === undefined && mtime === undefined && ctime === undefined) return this.#attributes(await names.attributes(ino));
+    return this.#attributes(await names.change(ino, { mode, uid, gid, atime, mtime, ctime }));
   }
 
   readlink(_caller: Caller, nodeid: number): Promise<Uint8Array> {
@@ -235,10 +244,6 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     if (kind === undefined) throw new UsageError('FALLOCATE_MODE', 'EOPNOTSUPP', `${this.volume.geo.device}: fallocate mode ${mode} does not exist on OCFS2`, { mode });
     await fallocate(this.volume.ctx, file.ino, kind, offset, length, keepSize);
     if (file.survives) await this.volume.ctx.engine.log.commit({ durable: false });
-  }
-
-  lseek(_caller: Caller, file: MountedFile, offset: number, whence: number): Promise<number> {
-    return (whence === SEEK_DATA ? seekData : seekHole)(this.volume.ctx, file.ino, offset);
   }
 
   /**

@@ -42,6 +42,11 @@ export interface MountSpec {
   /** Prints every FUSE message. */
   readonly trace?: (line: string) => void;
   readonly workers?: number;
+  /**
+   * write(2) ends in the kernel's page cache: many times faster for small writes, and durable at fsync as ever, but no space (ENOSPC) is told at close and fsync,
+   * and nothing but the mount may change files: no exports, no new sizes of disks, no limits of quota, no other nodes.
+   */
+  readonly writeback?: boolean;
 }
 
 /** What to export and where. */
@@ -102,6 +107,8 @@ export class HostVolume {
   readonly #exports = new Map<string, Export>();
   readonly #log: (line: string) => void;
   #mount: FuseMount<MountedFile, MountedDirectory> | undefined;
+  /** The mount's directory, from before it is made: the kernel above decides over sizes and times of files. */
+  #writeback: string | undefined;
 
   private constructor(readonly device: IoWorkerDevice, readonly volume: Volume, private readonly options: HostVolumeOptions, private readonly domain?: VolumeDomain) {
     this.#log = options.log ?? (() => undefined);
@@ -149,14 +156,19 @@ export class HostVolume {
     return this.#exports.size;
   }
 
-  /** Mount the name space. Throws what `mountFuse` refuses by name. */
+  /** Mount the name space. Throws WRITEBACK_REFUSED and what `mountFuse` refuses by name. */
   async mount(spec: MountSpec): Promise<FuseMount<MountedFile, MountedDirectory>> {
     if (this.#mount !== undefined) throw new UsageError('ALREADY_MOUNTED', 'EBUSY', `${this.options.device} is mounted on ${this.#mount.directory} already`, { directory: this.#mount.directory });
-    const handler = new VolumeHandler(this.volume, this.files, this.#report, { shared: this.domain !== undefined });
+    const writeback = (spec.writeback ?? false) && !this.options.readOnly;
+    if (writeback) this.#allowWriteback(spec.directory);
+    const handler = new VolumeHandler(this.volume, this.files, this.#report, { shared: this.domain !== undefined, writeback });
     const mount = await mountFuse(handler, {
       ...spec, source: this.options.device, readOnly: this.options.readOnly, onError: (error, what) => this.#report(error, what),
       // Limits are checked deep below the request; where there are none nothing has to be carried there.
       around: this.#around(),
+    }).catch((error: unknown) => {
+      this.#writeback = undefined;
+      throw error;
     });
     this.#mount = mount;
     this.files.invalidate = async (ino, offset, length) => {
@@ -164,14 +176,16 @@ export class HostVolume {
     };
     void mount.closed.then(() => {
       this.#mount = undefined;
+      this.#writeback = undefined;
       this.files.invalidate = () => Promise.resolve();
     });
     return mount;
   }
 
-  /** Export a file. Throws NOT_FOUND, NOT_A_FILE, EXPORT_EXISTS, SOCKET_PATH and what the server refuses (NBD_ADDRESS_IN_USE). */
+  /** Export a file. Throws NOT_FOUND, NOT_A_FILE, EXPORT_EXISTS, WRITEBACK_MOUNT, SOCKET_PATH and what the server refuses (NBD_ADDRESS_IN_USE). */
   async addExport(spec: ExportSpec): Promise<ExportFacts> {
     const filePath = normalPath(spec.path);
+    this.#refuseWriteback(filePath, 'exported');
     const name = spec.name ?? path.posix.basename(filePath);
     if (this.#exports.has(name)) throw new UsageError('EXPORT_EXISTS', 'EEXIST', `${this.options.device} has an export ${name} already; choose another name, or remove that one`, { name });
     const readOnly = (spec.readOnly ?? false) || (this.options.readOnly ?? false);
@@ -250,8 +264,9 @@ export class HostVolume {
     await this.#nameChanged(diskPath);
   }
 
-  /** `resizeDisk` while the volume is in use. An export keeps the size it has told its clients until they connect anew. Throws DISK_EXPORTED for less. */
+  /** `resizeDisk` while the volume is in use. An export keeps the size it has told its clients until they connect anew. Throws DISK_EXPORTED for less, WRITEBACK_MOUNT. */
   async resizeDisk(diskPath: string, size: number, options: { readonly shrink?: boolean } = {}): Promise<DiskFacts> {
+    this.#refuseWriteback(normalPath(diskPath), 'given another size here (truncate(1) in the mount does it)');
     const found = await resolvePath(this.volume, diskPath);
     try {
       if (size < found.size) this.#refuseExported(diskPath, found.blkno, 'made shorter');
@@ -302,6 +317,20 @@ export class HostVolume {
       const run = quota === undefined ? serve : () => asRequester({ uid: caller.uid }, serve);
       return fence.shut() ? fence.opened().then(run) : run();
     };
+  }
+
+  /** The kernel will keep dirty pages, sizes and times: only where it alone changes files, and where nobody's limit depends on who writes (written-back pages carry no uid). */
+  #allowWriteback(directory: string): void {
+    const { quota } = this.volume;
+    const why = this.domain !== undefined ? 'other nodes change it, too' : quota !== undefined ? 'its quota limits could be passed' : this.#exports.size > 0 ? 'files of it are exported' : undefined;
+    if (why !== undefined) throw new UsageError('WRITEBACK_REFUSED', 'EINVAL', `${this.options.device} cannot be mounted with writeback: ${why}; mount it without`, { device: this.options.device });
+    this.#writeback = directory;
+  }
+
+  #refuseWriteback(filePath: string, what: string): void {
+    if (this.#writeback === undefined) return;
+    throw new UsageError('WRITEBACK_MOUNT', 'EBUSY', `${this.options.device} is mounted on ${this.#writeback} with writeback, where only the mount changes files: ${filePath} cannot be ${what}; mount without writeback first`,
+      { device: this.options.device, path: filePath });
   }
 
   #refuseExported(diskPath: string, ino: number, what: string): void {

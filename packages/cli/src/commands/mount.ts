@@ -31,19 +31,23 @@ export function mount(program: Command): void {
     .description('Mount a volume, by a process of its own that goes on in the background. A volume of a cluster is mounted by lunfsd (lunfs up), as a member of the cluster, unless it is mounted read-only or offline. Exit code as mount(8): 0 mounted, 1 wrong usage, 32 it could not be mounted.')
     .argument('<device>', 'block device or image file')
     .argument('<directory>', 'where: an existing directory')
-    .option('-o, --options <list>', 'as in fstab: ro, offline, noatime, nosuid, nodev, noexec, private, …', (text: string, all: string[]) => [...all, ...text.split(',').filter(Boolean)], [])
+    .option('-o, --options <list>', 'as in fstab: ro, offline, writeback, noatime, nosuid, nodev, noexec, private, …', (text: string, all: string[]) => [...all, ...text.split(',').filter(Boolean)], [])
     .option('-r, --read-only', 'same as -o ro')
     .option('--offline', 'same as -o offline: write to a volume of a cluster that nobody has mounted')
     .option('-f, --foreground', 'stay, until unmounted or Ctrl-C')
     .option('--trace', 'print every FUSE message (with --foreground)')
     .option('-v, --verbose', 'say where it runs')
-    .addHelpText('after', examples('lunfs mount /dev/mapper/lun0 /mnt', 'lunfs mount -o ro,noatime lun.img /mnt', 'umount /mnt'))
+    .addHelpText('after', 
+`
+With -o writeback small writes end in the kernel's page cache: fast, durable at fsync as ever; a full volume is told at close or fsync, and no file can be exported meanwhile.
+${examples('lunfs mount /dev/mapper/lun0 /mnt', 'lunfs mount -o ro,noatime lun.img /mnt', 'lunfs mount -o writeback lun.img /mnt', 'umount /mnt')}`)
     .action(async (text: string, directory: string, given: Options) => {
       const device = needDevice(text);
       if (given.trace && !given.foreground) throw new UsageError('BAD_OPTION', 'EINVAL', '--trace prints to the terminal: use it with --foreground', {});
-      const { readOnly, offline, allowOther, kernel } = parseOptions(given);
+      const { readOnly, offline, allowOther, writeback, kernel } = parseOptions(given);
       const cluster = readOnly || offline ? undefined : await clusterOf(device);
       if (cluster !== undefined) {
+        if (writeback) throw new UsageError('BAD_OPTION', 'EINVAL', `${device} is a cluster's: what other nodes change, too, cannot be mounted with -o writeback`, { device });
         if (given.foreground) throw new UsageError('BAD_OPTION', 'EINVAL', `${device} is a cluster's: lunfsd mounts it, in the background; use "lunfs up --foreground" to see its messages`, { device });
         const facts = await mountByDaemon(device, cluster, { directory: path.resolve(directory), allowOther, options: kernel });
         if (given.verbose) note('mount', `${device} is mounted on ${facts.mount} as a member of the cluster`);
@@ -51,7 +55,7 @@ export function mount(program: Command): void {
         return;
       }
       const started = await startVolumeProcess({
-        device, readOnly, offline, foreground: given.foreground, mount: { directory, allowOther, options: kernel, trace: given.trace },
+        device, readOnly, offline, foreground: given.foreground, mount: { directory, allowOther, writeback, options: kernel, trace: given.trace },
       }).catch((error: unknown) => explainBusy(device, error));
       recovered(device, readOnly, started.facts);
       if (given.verbose || given.foreground) note('mount', `${device} is mounted on ${started.facts.mount}, process ${started.pid}${started.log ? `, log ${started.log}` : ''}`);
@@ -103,15 +107,16 @@ export async function stay(started: { readonly exited: Promise<{ code: number | 
   if (code !== 0) throw new Unsuccessful(code ?? (signal === null ? 32 : 4));
 }
 
-function parseOptions({ options, readOnly, offline }: Options): { readOnly: boolean; offline: boolean; allowOther: boolean; kernel: string[] } {
-  const out = { readOnly: readOnly ?? false, offline: offline ?? false, allowOther: true, kernel: [] as string[] };
+function parseOptions({ options, readOnly, offline }: Options): { readOnly: boolean; offline: boolean; allowOther: boolean; writeback: boolean; kernel: string[] } {
+  const out = { readOnly: readOnly ?? false, offline: offline ?? false, allowOther: true, writeback: false, kernel: [] as string[] };
   for (const word of options) {
     if (word === 'ro') out.readOnly = true;
     else if (word === 'offline') out.offline = true;
     else if (word === 'private') out.allowOther = false;
+    else if (word === 'writeback') out.writeback = true;
     else if (KERNEL_OPTIONS.has(word)) out.kernel.push(word);
     else if (!IGNORED.has(word) && !word.startsWith('x-')) {
-      throw new UsageError('BAD_OPTION', 'EINVAL', `-o ${word}: no such option; known are ro, rw, offline, private, ${[...KERNEL_OPTIONS].join(', ')}`, { option: word });
+      throw new UsageError('BAD_OPTION', 'EINVAL', `-o ${word}: no such option; known are ro, rw, offline, writeback, private, ${[...KERNEL_OPTIONS].join(', ')}`, { option: word });
     }
   }
   return out;

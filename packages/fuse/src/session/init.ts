@@ -8,8 +8,7 @@ import { decodeRequest } from '../protocol/requests.js';
 
 /**
  * Every feature we ask for, with its reason. Left out on purpose:
- * WRITEBACK_CACHE (a write must be acknowledged only when it survives our death, and pages dirty in the kernel would outlive a cluster
- * lock); AUTO_INVAL_DATA (it drops the cache after our own writes, whose mtime is ours to set; data that changes elsewhere is
+ * AUTO_INVAL_DATA (it drops the cache after our own writes, whose mtime is ours to set; data that changes elsewhere is
  * invalidated before the lock goes); EXPORT_SUPPORT (NFS would look up "." of inodes nobody has opened); SPLICE_* (needs splice(2),
  * which Node lacks; a READ's data is not copied anyway); NO_OPEN_SUPPORT and NO_OPENDIR_SUPPORT (handlers count opens);
  * SECURITY_CTX (a security module labels the mount as a whole then, not each new file); CREATE_SUPP_GROUP (the group
@@ -35,6 +34,12 @@ const WANTED_ACL =
   | INIT_FLAG.DONT_MASK // a default ACL takes the umask's place: mode and umask come apart
   | INIT_FLAG.SETXATTR_EXT; // tells whether an ACL that is set takes setgid away
 
+/**
+ * For handlers that ask for it alone (`FuseHandler.writeback`): write(2) ends in the kernel's page cache, and the kernel decides over size, mtime and ctime of
+ * regular files. Never where somebody else may change a file: pages dirty in the kernel would outlive a cluster lock, and what it is told of a size it ignores.
+ */
+const WANTED_WRITEBACK = INIT_FLAG.WRITEBACK_CACHE;
+
 /** mmap of files opened with FOPEN_DIRECT_IO (kernels of 7.39 and later). */
 const WANTED2 = INIT_FLAG2.DIRECT_IO_ALLOW_MMAP;
 
@@ -53,6 +58,8 @@ export interface Support {
   readonly posixLocks: boolean;
   readonly flock: boolean;
   readonly acl: boolean;
+  /** Writes may wait in the kernel's page cache. */
+  readonly writeback: boolean;
   /** Shared mappings of files without a page cache. */
   readonly mapsDirectIo: boolean;
 }
@@ -70,7 +77,8 @@ export function answerInit(message: Uint8Array, support: Support): { reply: Uint
     throw new UsageError('FUSE_TOO_OLD', 'EPROTO', `the kernel speaks FUSE ${body.major}.${body.minor}; ${FUSE_MAJOR}.${FUSE_MINOR_LEAST} (Linux 4.20) or later is needed`,
       { major: body.major, minor: body.minor });
   }
-  const wanted = WANTED | (support.posixLocks ? INIT_FLAG.POSIX_LOCKS : 0) | (support.flock ? INIT_FLAG.FLOCK_LOCKS : 0) | (support.acl ? WANTED_ACL : 0);
+  const wanted = WANTED | (support.posixLocks ? INIT_FLAG.POSIX_LOCKS : 0) | (support.flock ? INIT_FLAG.FLOCK_LOCKS : 0) | (support.acl ? WANTED_ACL : 0)
+    | (support.writeback ? WANTED_WRITEBACK : 0);
   const agreed: Negotiated = { minor: body.minor, flags: (wanted & body.flags) >>> 0, flags2: support.mapsDirectIo ? (WANTED2 & body.flags2) >>> 0 : 0 };
   const reply = replies.init(header.unique, {
     major: FUSE_MAJOR,

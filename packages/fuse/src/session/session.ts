@@ -81,7 +81,9 @@ export class FuseSession<F extends OpenFile = OpenFile, D extends OpenDirectory 
     for (;;) {
       const message = buffer.subarray(0, fs.readSync(fd, buffer, 0, buffer.length, null));
       options.trace?.(printRequest(message));
-      const { reply, agreed } = answerInit(message, { posixLocks: handler.setlk !== undefined, flock: handler.flock !== undefined, acl: handler.acl === true, mapsDirectIo: handler.mapsDirectIo !== false });
+      const { reply, agreed } = answerInit(message, {
+        posixLocks: handler.setlk !== undefined, flock: handler.flock !== undefined, acl: handler.acl === true, writeback: handler.writeback === true, mapsDirectIo: handler.mapsDirectIo !== false,
+      });
       options.trace?.(printReply('INIT', reply));
       fs.writeSync(fd, reply);
       if (agreed !== undefined) return new FuseSession(fd, handler, agreed, options);

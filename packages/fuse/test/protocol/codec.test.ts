@@ -116,18 +116,20 @@ describe('replies', () => {
 });
 
 describe('INIT', () => {
-  const none = { posixLocks: false, flock: false, acl: false, mapsDirectIo: true };
+  const none = { posixLocks: false, flock: false, acl: false, writeback: false, mapsDirectIo: true };
 
-  it('agrees on features both have, never on the writeback cache', () => {
+  it('agrees on features both have, on the writeback cache only where the handler asks for it', () => {
     const { reply, agreed } = answerInit(message('INIT', Buffer.concat([u32(7, 45, 131072, 0xffffffff, 0xffffffff), Buffer.alloc(44)])), none);
     const out = structs.INIT_OUT.read(viewOf(reply), 16);
     expect(out).toMatchObject({ major: 7, minor: 39, max_write: 1 << 20, max_pages: 256 });
     expect(agreed?.flags ?? 0).toBe(out.flags);
     expect(out.flags & INIT_FLAG.WRITEBACK_CACHE).toBe(0);
     expect(out.flags & (INIT_FLAG.POSIX_LOCKS | INIT_FLAG.POSIX_ACL | INIT_FLAG.DONT_MASK)).toBe(0);
+    const writeback = answerInit(message('INIT', Buffer.concat([u32(7, 45, 131072, 0xffffffff, 0xffffffff), Buffer.alloc(44)])), { ...none, writeback: true });
+    expect(writeback.agreed?.flags).toBe(((agreed?.flags ?? 0) | INIT_FLAG.WRITEBACK_CACHE) >>> 0);
     const acl = answerInit(message('INIT', Buffer.concat([u32(7, 45, 131072, 0xffffffff, 0xffffffff), Buffer.alloc(44)])), { ...none, acl: true });
     expect((acl.agreed?.flags ?? 0) & (INIT_FLAG.POSIX_ACL | INIT_FLAG.DONT_MASK | INIT_FLAG.SETXATTR_EXT)).toBe(INIT_FLAG.POSIX_ACL | INIT_FLAG.DONT_MASK | INIT_FLAG.SETXATTR_EXT);
-    const few = answerInit(message('INIT', u32(7, 31, 4096, INIT_FLAG.ASYNC_READ)), { posixLocks: true, flock: true, acl: true, mapsDirectIo: false });
+    const few = answerInit(message('INIT', u32(7, 31, 4096, INIT_FLAG.ASYNC_READ)), { posixLocks: true, flock: true, acl: true, writeback: true, mapsDirectIo: false });
     expect(few.agreed).toEqual({ minor: 31, flags: INIT_FLAG.ASYNC_READ, flags2: 0 });
   });
 

@@ -18,13 +18,15 @@ export interface AttributeChange {
   readonly gid?: number;
   readonly atime?: Timestamp | 'now';
   readonly mtime?: Timestamp | 'now';
+  /** Default: now. Of a kernel that keeps the times of files itself (FUSE's writeback cache). */
+  readonly ctime?: Timestamp;
 }
 
-/** Change attributes; ctime becomes now. Throws FLAGS_FORBID, STALE. */
+/** Change attributes; ctime becomes now unless it is given. Throws FLAGS_FORBID, STALE. */
 export function changeAttributes(op: Op, ctx: FsContext, blkno: number, change: AttributeChange): InodeRef {
   const look = liveInode(op, ctx, blkno, EX);
   checkFlags(ctx, look, setsMore(change) ? ATTR.IMMUTABLE | ATTR.APPEND : ATTR.IMMUTABLE);
-  const { mode, uid, gid, atime, mtime } = change;
+  const { mode, uid, gid, atime, mtime, ctime } = change;
   const inode = ctx.editInode(op, blkno);
   foldLateTimes(op, ctx, inode);
   const { di } = inode;
@@ -36,13 +38,13 @@ export function changeAttributes(op: Op, ctx: FsContext, blkno: number, change: 
   if (gid !== undefined) di.gid = gid;
   if (atime !== undefined) setTimes(di, 'a', atime === 'now' ? op.now : atime);
   if (mtime !== undefined) setTimes(di, 'm', mtime === 'now' ? op.now : mtime);
-  setTimes(di, 'c', op.now);
+  setTimes(di, 'c', ctime ?? op.now);
   return inode;
 }
 
-/** More than touching: append-only files refuse it too (Linux 6.1 fs/attr.c:may_setattr). */
-function setsMore({ mode, uid, gid, atime, mtime }: AttributeChange): boolean {
-  return mode !== undefined || uid !== undefined || gid !== undefined || typeof atime === 'object' || typeof mtime === 'object';
+/** More than touching: append-only files refuse it too (Linux 6.1 fs/attr.c:may_setattr). An mtime that comes with its ctime is that of a write. */
+function setsMore({ mode, uid, gid, atime, mtime, ctime }: AttributeChange): boolean {
+  return mode !== undefined || uid !== undefined || gid !== undefined || typeof atime === 'object' || (typeof mtime === 'object' && ctime === undefined);
 }
 
 /** Set the flags of FS_IOC_SETFLAGS that a user may set. The caller has the right to (CAP_LINUX_IMMUTABLE for immutable and append). */
