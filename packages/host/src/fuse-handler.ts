@@ -382,7 +382,8 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   }
 
   /**
-   * Attributes of listed inodes, with a reference to each. An inode that has gone since, or cannot be read, is listed without: the kernel
+   * Attributes of listed inodes, with a reference to each; none for those that the kernel knows already and may keep, which cost twenty times the
+   * rest of an entry. An inode that has gone since, or cannot be read, is listed without: the kernel
    * looks its name up when somebody wants it, and is told then.
    */
   async #referAll(entries: readonly { readonly name: Uint8Array; readonly blkno: number }[]): Promise<(Attributes | undefined)[]> {
@@ -390,10 +391,12 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
       if (!(error instanceof LunfsError) || error.kind === 'internal') this.report(error, 'readdir');
     };
     const found = entries.map((): Attributes | undefined => undefined);
-    await this.volume.names.readAhead(entries.filter(({ name }) => !isDots(name)).map(({ blkno }) => blkno));
+    const known = ({ name, blkno }: { readonly name: Uint8Array; readonly blkno: number }): boolean => isDots(name) || (!this.#shared && this.#held.has(blkno));
+    await this.volume.names.readAhead(entries.filter((entry) => !known(entry)).map(({ blkno }) => blkno));
     const loads: Promise<void>[] = [];
-    for (const [i, { name, blkno }] of entries.entries()) {
-      if (isDots(name)) continue;
+    for (const [i, entry] of entries.entries()) {
+      if (known(entry)) continue;
+      const { blkno } = entry;
       try {
         const one = this.volume.names.refer(blkno);
         if (one instanceof Promise) loads.push(one.then((attributes) => void (found[i] = attributes), without));

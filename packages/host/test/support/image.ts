@@ -56,7 +56,7 @@ export async function testImage(cleanup: Cleanup, options: MkfsOptions = {}): Pr
 }
 
 /** Resolves to how it ended; throws when it has not within `ms`. */
-export async function ends(one: StartedProcess, ms = 20_000): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
+export async function ends(one: StartedProcess, ms = 60_000): Promise<{ code: number | null; signal: NodeJS.Signals | null }> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`process ${one.pid} still lives after ${ms} ms${one.log ? `\n${fs.readFileSync(one.log, 'utf8')}` : ''}`)), ms);
