@@ -31,15 +31,16 @@ export const FEATURES = {
  * @typedef {object} Scale
  * @property {number} extents   records of the deep file
  * @property {number} entries   of the wide directory
+ * @property {number} links     names of one file among them: every inode takes Linux its time under emulation
  * @property {number} xattrs
  * @property {number} clones    files that share clusters
  * @property {number} bytes     written per file, about
  */
 /** @type {Record<'small' | 'medium' | 'big', Scale>} */
 export const SCALES = {
-  small: { extents: 600, entries: 300, xattrs: 160, clones: 12, bytes: 1 << 20 },
-  medium: { extents: 6_000, entries: 4_000, xattrs: 1_000, clones: 150, bytes: 4 << 20 },
-  big: { extents: 100_000, entries: 250_000, xattrs: 6_000, clones: 3_000, bytes: 64 << 20 },
+  small: { extents: 600, entries: 300, links: 1, xattrs: 160, clones: 12, bytes: 1 << 20 },
+  medium: { extents: 6_000, entries: 4_000, links: 1, xattrs: 1_000, clones: 150, bytes: 4 << 20 },
+  big: { extents: 100_000, entries: 250_000, links: 10, xattrs: 6_000, clones: 3_000, bytes: 64 << 20 },
 };
 
 /**

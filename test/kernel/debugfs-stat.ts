@@ -12,6 +12,7 @@ import {
 import type { BlockDevice } from '@lunfs/device';
 import fs from 'node:fs';
 import path from 'node:path';
+import { eachOf } from '../support/parallel.js';
 import { type Cleanup, exec, tempDir } from '../support/temp.js';
 
 const TYPES: Record<number, string> = {
@@ -49,8 +50,9 @@ async function compareSome(reader: RawReader, inodes: readonly number[], command
   const theirs = stdout.split(/^(?=\tInode: )/m);
   if (theirs.length !== inodes.length) throw new Error(`debugfs.ocfs2 printed ${theirs.length} inodes of ${inodes.length}`);
   const differences: string[] = [];
+  const printedByUs = await eachOf(inodes, (blkno) => printed(reader, blkno));
   for (const [i, blkno] of inodes.entries()) {
-    const ours = await printed(reader, blkno);
+    const ours = printedByUs[i];
     const found = theirs[i].split('\n').map(normalized).filter(Boolean);
     const line = Array.from({ length: Math.max(ours.length, found.length) }, (_, n) => n).find((n) => ours[n] !== found[n]);
     if (line !== undefined) differences.push(`inode ${blkno} (${found[3]}), line ${line}\n  debugfs ${found[line]}\n  lunfs   ${ours[line]}`);
@@ -67,10 +69,11 @@ async function allInodes(reader: RawReader): Promise<number[]> {
   const seen = new Set<number>([reader.geo.rootBlkno, reader.geo.systemDirBlkno]);
   const directories = [...seen];
   for (let dir = directories.pop(); dir !== undefined; dir = directories.pop()) {
-    for (const { inode } of await reader.entries(await reader.inode(dir))) {
-      if (seen.has(inode)) continue;
+    const found = (await reader.entries(await reader.inode(dir))).map(({ inode }) => inode).filter((inode) => !seen.has(inode));
+    const isDirectory = await eachOf(found, async (inode) => (Dinode.at(await reader.inode(inode)).mode & S_IFMT) === MODE.DIR);
+    for (const [i, inode] of found.entries()) {
+      if (isDirectory[i] && !seen.has(inode)) directories.push(inode);
       seen.add(inode);
-      if ((Dinode.at(await reader.inode(inode)).mode & S_IFMT) === MODE.DIR) directories.push(inode);
     }
   }
   seen.delete(SUPER_BLOCK_BLKNO);

@@ -6,9 +6,10 @@ export async function fillClones(site: Site, top: string): Promise<void> {
   const { tree, cluster } = site;
   await tree.mkdir(top);
   if (!site.geo.refcount) return;
-  const clusters = Math.min(20, site.writable);
-  // Each has a copy of a cluster or two: few where they are large.
-  const count = Math.max(7, Math.min(site.scale.clones, Math.floor((site.scale.bytes * 8) / cluster)));
+  // Each has a copy of a cluster or two, and all of it is read of each: few and small ones where clusters are large.
+  const most = Math.floor((site.scale.bytes * 8) / cluster);
+  const count = Math.max(7, Math.min(site.scale.clones, most));
+  const clusters = Math.max(3, Math.min(20, site.writable, Math.floor(most / count)));
   const base = `${top}/base`;
   await tree.create(base, site.bytes(clusters * cluster - 100));
   await tree.write(base, (clusters + 2) * cluster + 5, 'behind a hole');

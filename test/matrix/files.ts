@@ -7,7 +7,10 @@ export async function fillFiles(site: Site, top: string): Promise<void> {
   await interleaved(site, top);
   if (site.sparse) await deep(site, `${top}/deep`);
   await tree.mkdir(`${top}/wide`);
-  for (let i = 0; i < scale.entries; i++) await tree.create(`${top}/wide/entry number ${i}`);
+  for (let i = 0; i < scale.entries; i++) {
+    const path = `${top}/wide/entry number ${i}`, other = i % scale.links;
+    await (other === 0 ? tree.create(path) : tree.link(`${top}/wide/entry number ${i - other}`, path));
+  }
   for (let i = 0; i < scale.entries; i += 5) await tree.unlink(`${top}/wide/entry number ${i}`);
 }
 

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { type Attributes, MODE, S_IFMT, type Volume, fileStatus, readFile } from '@lunfs/ocfs2';
 import type { EngineTree, Tree } from '../support/engine-tree.js';
+import { eachOf } from '../support/parallel.js';
 import { IDS } from './owners.js';
 
 export interface State {
@@ -29,10 +30,11 @@ export async function stateOf(tree: EngineTree): Promise<State> {
   const listed = await tree.list();
   for (const { path, attributes: a } of listed) paths.set(a.blkno, [...(paths.get(a.blkno) ?? []), path]);
   const inodes = new Map(listed.map(({ attributes: a }) => [a.blkno, a]));
-  for (const [blkno, a] of [...inodes].sort(([x], [y]) => x - y)) {
+  const inOrder = [...inodes].sort(([x], [y]) => x - y);
+  const attributes = await eachOf(inOrder, ([blkno]) => attributesOf(volume, blkno));
+  for (const [i, [blkno, a]] of inOrder.entries()) {
     const data = (a.mode & S_IFMT) === MODE.REG && a.size > 0 ? await dataOf(volume, a, (bytes) => hash.update(bytes)) : '';
-    const attributes = await attributesOf(volume, blkno);
-    for (const path of paths.get(blkno)!) entries.set(path, `${await tree.line(a)} data ${data} attributes ${attributes}`);
+    for (const path of paths.get(blkno)!) entries.set(path, `${await tree.line(a)} data ${data} attributes ${attributes[i]}`);
   }
   return { entries, quota: await quotaOf(volume), data: hash.digest('hex') };
 }

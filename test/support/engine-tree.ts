@@ -6,6 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import { type Attributes, type AttributeChange, type FallocateMode, MODE, S_IFMT, type Volume, fallocate, readFile, truncateFile, writeFile } from '@lunfs/ocfs2';
+import { eachOf } from './parallel.js';
 
 /** By path relative to the root (`.`). */
 export type Tree = Map<string, string>;
@@ -155,15 +156,16 @@ export class EngineTree {
   async list(top = ''): Promise<{ path: string; attributes: Attributes }[]> {
     const out: { path: string; attributes: Attributes }[] = [];
     const seen = new Set<string>();
-    const collect = async (ino: number, path: string): Promise<void> => {
-      const attributes = await this.volume.names.attributes(ino);
+    const collect = async (path: string, attributes: Attributes): Promise<void> => {
       if (seen.has(path)) throw new Error(`${path} is listed twice`);
       seen.add(path);
       out.push({ path, attributes });
       if ((attributes.mode & S_IFMT) !== MODE.DIR) return;
-      for (const { name, blkno } of await this.#entries(ino)) await collect(blkno, path === '.' ? name : `${path}/${name}`);
+      const entries = await this.#entries(attributes.blkno);
+      const found = await eachOf(entries, ({ blkno }) => this.volume.names.attributes(blkno));
+      for (const [i, { name }] of entries.entries()) await collect(path === '.' ? name : `${path}/${name}`, found[i]);
     };
-    await collect(await this.resolve(top), top === '' ? '.' : top);
+    await collect(top === '' ? '.' : top, await this.volume.names.attributes(await this.resolve(top)));
     return out;
   }
 
