@@ -279,7 +279,8 @@ export class Posix {
         if (node === undefined) return;
         const { atime, ...rest } = step.change;
         return this.#both(() => names.change(node.blkno, step.change), () => {
-          node.attributes = { ...node.attributes, ...rest, ...(atime && { atime: atime.sec }) };
+          // A directory's does not last: our own look at it may be a read.
+          node.attributes = { ...node.attributes, ...rest, ...(atime && { atime: node.isDirectory ? undefined : atime.sec }) };
           if (rest.mode !== undefined && node.xattrs.has(ACCESS_ACL)) node.xattrs = withXattr(node.xattrs, ACCESS_ACL, aclOf(rest.mode));
           return undefined;
         });
