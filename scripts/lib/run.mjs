@@ -19,17 +19,17 @@ export function seconds(ms) {
 /**
  * Runs a program and resolves to `{ status, output, ms }`, output being stdout and stderr in the order they came;
  * `inherit` passes them through instead. A missing program is status 127, a signal 128; after `timeoutMs` it gets
- * SIGTERM, and SIGKILL if that does not end it.
+ * SIGTERM, and SIGKILL if that does not end it. When `signal` is aborted it gets SIGKILL.
  * @param {string} command
  * @param {readonly string[]} args
- * @param {{ inherit?: boolean, env?: NodeJS.ProcessEnv, cwd?: string, timeoutMs?: number }} [options] cwd: the repository's root unless given
+ * @param {{ inherit?: boolean, env?: NodeJS.ProcessEnv, cwd?: string, timeoutMs?: number, signal?: AbortSignal }} [options] cwd: the repository's root unless given
  * @returns {Promise<{ status: number, output: string, ms: number }>}
  */
-export function run(command, args, { inherit = false, env = {}, cwd = root, timeoutMs } = {}) {
+export function run(command, args, { inherit = false, env = {}, cwd = root, timeoutMs, signal } = {}) {
   const started = performance.now();
   return new Promise((resolve) => {
     const passed = inherit ? 'inherit' : 'pipe';
-    const child = spawn(command, args, { cwd, stdio: ['ignore', passed, passed], env: { ...process.env, ...env } });
+    const child = spawn(command, args, { cwd, stdio: ['ignore', passed, passed], env: { ...process.env, ...env }, signal, killSignal: 'SIGKILL' });
     /** @type {Buffer[]} */
     const parts = [];
     child.stdout?.on('data', (part) => parts.push(part));

@@ -33,6 +33,7 @@ import { bootFiles, nodeRoot } from './images.mjs';
  * @property {'kvm' | 'tcg'} [accel]   default: kvm where a probe has shown it to work, else tcg
  * @property {Network} [network]       its eth0; without it a machine has no network
  * @property {string[]} [qemuArgs]     more arguments
+ * @property {AbortSignal} [signal]    cuts its power when aborted, while it boots too
  */
 
 /**
@@ -273,7 +274,7 @@ async function boot(options, accel) {
   const inside = options.network ? [findProgram('ip') ?? 'ip', 'netns', 'exec', options.network.namespace] : [];
   const [command, ...rest] = [...inside, program, ...args];
   const started = performance.now();
-  const qemu = spawn(command, rest, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const qemu = spawn(command, rest, { stdio: ['ignore', 'ignore', 'pipe'], signal: options.signal, killSignal: 'SIGKILL' });
   const machine = new Machine(directory, server, qemu);
   try {
     await machine.ready(options.bootTimeoutMs ?? 120_000);
