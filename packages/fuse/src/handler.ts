@@ -156,8 +156,8 @@ export interface FuseHandler<F extends OpenFile = OpenFile, D extends OpenDirect
    * it would not know what waits in the kernel.
    */
   readonly writeback?: boolean;
-  /** Files opened with `directIo` may be mapped shared (default). False where nobody keeps the pages of such mappings coherent: mmap says ENODEV. */
-  readonly mapsDirectIo?: boolean;
+  /** Requests that nobody waits for (read-ahead, write-back, AIO) and that the kernel lets be outstanding; default 64, at most 4096. */
+  readonly background?: number;
   /** Entry of `name` in directory `parent`. Throws ENOENT, or returns a negative entry to be remembered. */
   lookup(caller: Caller, parent: number, name: Buffer): MaybePromise<Entry | NegativeEntry>;
   /** The kernel gives back `count` references of `nodeid`. Must not fail; there is no reply. */

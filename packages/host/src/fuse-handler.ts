@@ -8,7 +8,8 @@
  *  - An open file holds its inode in the `FileTable`; the kernel holds a reference besides, as long as the file is open.
  *  - Every change of the volume goes through this process, so the kernel may cache names and attributes for long; what changes by
  *    another way than the mount is invalidated by whoever changes it (file-table.ts, host-volume.ts). Exported files get no time at all,
- *    nor do those of a volume that other nodes change, too: each use asks us, who hold the cluster's lock or get it.
+ *    nor do those of a volume that other nodes change, too: each use asks us, who hold the cluster's lock or get it. There read and write
+ *    pass the page cache; mappings do not, and their pages are tied to the cluster's lock (`page-io.ts` of the engine has the argument).
  *  - With `writeback` the kernel answers write(2) itself and keeps size, mtime and ctime of files it knows: what we say of them it ignores. So nothing but the
  *    mount may change files then (host-volume.ts refuses exports, new sizes of disks and volumes of other nodes), and holes are not told: LSEEK has no
  *    answer that reckons with pages which wait in the kernel; without one Linux takes all of a file for data (Linux 6.1 fs/fuse/file.c:fuse_lseek).
@@ -21,7 +22,8 @@ import {
   type NegativeEntry, O, type OpenDirectory, type OpenFile, RENAME_EXCHANGE, RENAME_NOREPLACE, SEEK_DATA,
 } from '@lunfs/fuse';
 import {
-  type Attributes, EX, type FallocateMode, type Flocks, PR, type Volume, fallocate, flushTimes, noteInPlaceWrite, readFile, seekData, seekHole, shareRange, truncateFile, writeFile,
+  type Attributes, EX, type FallocateMode, type Flocks, PR, type Volume, fallocate, flushTimes, noteInPlaceWrite, openWritable, pageRead, pageWrite, readFile, seekData, seekHole,
+  shareRange, truncateFile, whilePagesMayGo, writeFile,
 } from '@lunfs/ocfs2';
 import type { FileTable, OpenedFile } from './file-table.js';
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, direntType, fuseAttributes, inodeOf, nodeOf, withoutSuid } from './fuse-attributes.js';
@@ -48,6 +50,8 @@ export interface MountedFile extends OpenFile {
   readonly ino: number;
   /** Writes survive our death. */
   readonly survives: boolean;
+  /** Ends what lets pages be changed by mappings. */
+  readonly unmapped?: () => void;
 }
 
 export interface MountedDirectory extends OpenDirectory {
@@ -55,7 +59,7 @@ export interface MountedDirectory extends OpenDirectory {
 }
 
 export interface HandlerOptions {
-  /** Other nodes change the volume, too: the kernel keeps no names and attributes, and no pages of open files. */
+  /** Other nodes change the volume, too: the kernel keeps no names and attributes, and pages of open files for mappings only. */
   readonly shared?: boolean;
   /** Writes wait in the kernel's page cache for close, fsync or its writeback (MountSpec.writeback). */
   readonly writeback?: boolean;
@@ -85,9 +89,12 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     this.#xattrs = new Xattrs(volume);
   }
 
-  /** Pages of a shared mapping would be stale as soon as another node writes, and written back when it is too late. */
-  get mapsDirectIo(): boolean {
-    return !this.#shared;
+  /**
+   * The cluster's locks are waited for by read-ahead and asynchronous I/O of all files; the kernel sends write-back, without which a lock is not given
+   * up, behind as many of these as this at most. So it is far more than there ever are.
+   */
+  get background(): number | undefined {
+    return this.#shared ? 4096 : undefined;
   }
 
   get acl(): boolean {
@@ -113,6 +120,12 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
 
   async setattr(_caller: Caller, nodeid: number, changes: AttributeChanges): Promise<AttributesReply> {
     const ino = this.#ino(nodeid);
+    const { size } = changes;
+    // The kernel writes nothing back of the file before it has this answer.
+    return this.#shared && size !== undefined ? whilePagesMayGo(this.volume.ctx, ino, size, size, () => this.#change(ino, changes)) : this.#change(ino, changes);
+  }
+
+  async #change(ino: number, changes: AttributeChanges): Promise<AttributesReply> {
     const { names } = this.volume;
     const { size, uid, gid, atime, mtime, ctime, killSuidGid } = changes;
     let { mode } = changes;
@@ -178,6 +191,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
         await this.#resize(ino, 0);
         if (killSuidGid) await this.#dropSuid(ino);
       } catch (error) {
+        file.unmapped?.();
         await file.opened.close();
         throw error;
       }
@@ -208,7 +222,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   }
 
   read(_caller: Caller, file: MountedFile, offset: number, into: Uint8Array): Promise<number> {
-    return readFile(this.volume.ctx, file.ino, offset, into);
+    return (this.#shared ? pageRead : readFile)(this.volume.ctx, file.ino, offset, into);
   }
 
   async write(_caller: Caller, file: MountedFile, offset: number, from: Uint8Array, how: { readonly killSuidGid: boolean; readonly cached: boolean; readonly append: boolean }): Promise<number> {
@@ -217,7 +231,8 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     // Who did not ask for O_DIRECT is promised nothing before fsync: new clusters get their data behind the answer.
     // Only the cluster's lock tells where a file ends: another node may have appended since our kernel asked.
     const at = this.#shared && how.append && !how.cached ? 'append' : offset;
-    await writeFile(ctx, file.ino, at, from, { behind: !file.survives });
+    if (this.#shared && how.cached) await pageWrite(ctx, file.ino, offset, from);
+    else await writeFile(ctx, file.ino, at, from, { behind: !file.survives });
     if (file.survives) await ctx.engine.log.commit({ durable: false });
     return from.length;
   }
@@ -229,6 +244,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
   async release(_caller: Caller, file: MountedFile): Promise<void> {
     const owner = this.#flockOwners.get(file);
     if (owner !== undefined) await this.volume.flocks?.close(file.ino, owner);
+    file.unmapped?.();
     await file.opened.close();
     await flushTimes(this.volume.ctx, file.ino);
   }
@@ -414,7 +430,14 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     const opened = await this.files.openMounted(ino, { readOnly: (flags & O.ACCMODE) === O.RDONLY, survives });
     // Asked only now: an export that begins later finds this open in the table and reckons with its cached pages.
     const exported = this.files.isExported(ino);
-    return { opened, ino, survives, backend: opened.backend, directIo: exported || this.#shared, keepCache: !exported && !this.#shared, parallelDirectWrites: true };
+    const file = { opened, ino, survives, backend: opened.backend, directIo: exported || this.#shared, keepCache: !exported && !this.#shared, parallelDirectWrites: true };
+    if (!this.#shared || (flags & O.ACCMODE) !== O.RDWR) return file;
+    try {
+      return { ...file, unmapped: await openWritable(this.volume.ctx, ino) };
+    } catch (error) {
+      await opened.close();
+      throw error;
+    }
   }
 
   async #created(made: Attributes, open: () => Promise<MountedFile>): Promise<Created<MountedFile>> {

@@ -14,11 +14,15 @@ import { type MountOptions, type Recovery, Volume, asRequester } from '@lunfs/oc
 import type { ClusterSide } from './cluster/cluster-side.js';
 import { VolumeDomain } from './cluster/volume-domain.js';
 import { type CreateDiskOptions, type DiskFacts, cloneDisk, createDisk, needFile, removeDisk, resizeDisk } from './disks.js';
+import { pause } from './clock.js';
 import { FileTable, type OpenedFile } from './file-table.js';
 import { nodeOf } from './fuse-attributes.js';
 import { type MountedDirectory, type MountedFile, VolumeHandler } from './fuse-handler.js';
 import { normalPath, resolvePath, splitPath, withPath } from './paths.js';
 import { checkSocketPath, exportSocket } from './run-directory.js';
+
+/** The kernel drops pages that it need not wait for in less. */
+const DROP_PATIENCE_MS = 5;
 
 export interface HostVolumeOptions {
   /** Path of the block device or image file. */
@@ -174,9 +178,14 @@ export class HostVolume {
     this.files.invalidate = async (ino, offset, length) => {
       await mount.session.invalInode(nodeOf(ino, this.volume.names.root), offset, length);
     };
+    if (this.domain !== undefined) {
+      const drop = (ino: number, from: number, to: number): Promise<unknown> => mount.session.invalInode(nodeOf(ino, this.volume.names.root), from, Number.isFinite(to) ? to - from : 0);
+      this.volume.caches = { drop: async (ino, from, to) => void (await drop(ino, from, to)), pause: () => pause(DROP_PATIENCE_MS) };
+    }
     void mount.closed.then(() => {
       this.#mount = undefined;
       this.#writeback = undefined;
+      this.volume.caches = undefined;
       this.files.invalidate = () => Promise.resolve();
     });
     return mount;

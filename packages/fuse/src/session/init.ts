@@ -45,6 +45,8 @@ const WANTED2 = INIT_FLAG2.DIRECT_IO_ALLOW_MMAP;
 
 /** Requests of read-ahead and AIO that may be outstanding; the kernel's default of 12 is less than one VM disk's queue. */
 const MAX_BACKGROUND = 64;
+/** A fourth of what a lane's ring has entries for (lane.ts). */
+const MOST_BACKGROUND = 4096;
 
 export interface Negotiated {
   /** The kernel's minor. */
@@ -60,8 +62,8 @@ export interface Support {
   readonly acl: boolean;
   /** Writes may wait in the kernel's page cache. */
   readonly writeback: boolean;
-  /** Shared mappings of files without a page cache. */
-  readonly mapsDirectIo: boolean;
+  /** Requests in the background that may be outstanding. */
+  readonly background?: number;
 }
 
 /**
@@ -72,6 +74,7 @@ export function answerInit(message: Uint8Array, support: Support): { reply: Uint
   const { op, header, body } = decodeRequest(message);
   if (op !== 'INIT') throw new CorruptionError('FUSE_NO_INIT', `the kernel began the FUSE connection with ${op} instead of INIT`, { op });
   const replies = new Replies();
+  const background = Math.min(MOST_BACKGROUND, support.background ?? MAX_BACKGROUND);
   if (body.major > FUSE_MAJOR) return { reply: replies.init(header.unique, { major: FUSE_MAJOR, minor: FUSE_MINOR }) };
   if (body.major < FUSE_MAJOR || body.minor < FUSE_MINOR_LEAST) {
     throw new UsageError('FUSE_TOO_OLD', 'EPROTO', `the kernel speaks FUSE ${body.major}.${body.minor}; ${FUSE_MAJOR}.${FUSE_MINOR_LEAST} (Linux 4.20) or later is needed`,
@@ -79,15 +82,15 @@ export function answerInit(message: Uint8Array, support: Support): { reply: Uint
   }
   const wanted = WANTED | (support.posixLocks ? INIT_FLAG.POSIX_LOCKS : 0) | (support.flock ? INIT_FLAG.FLOCK_LOCKS : 0) | (support.acl ? WANTED_ACL : 0)
     | (support.writeback ? WANTED_WRITEBACK : 0);
-  const agreed: Negotiated = { minor: body.minor, flags: (wanted & body.flags) >>> 0, flags2: support.mapsDirectIo ? (WANTED2 & body.flags2) >>> 0 : 0 };
+  const agreed: Negotiated = { minor: body.minor, flags: (wanted & body.flags) >>> 0, flags2: (WANTED2 & body.flags2) >>> 0 };
   const reply = replies.init(header.unique, {
     major: FUSE_MAJOR,
     minor: Math.min(FUSE_MINOR, body.minor),
     max_readahead: body.max_readahead,
     flags: agreed.flags,
     flags2: agreed.flags2,
-    max_background: MAX_BACKGROUND,
-    congestion_threshold: (MAX_BACKGROUND * 3) / 4,
+    max_background: background,
+    congestion_threshold: Math.floor((background * 3) / 4),
     max_write: MAX_WRITE,
     max_pages: MAX_PAGES,
     time_gran: 1, // times have nanoseconds

@@ -82,7 +82,7 @@ export class FuseSession<F extends OpenFile = OpenFile, D extends OpenDirectory 
       const message = buffer.subarray(0, fs.readSync(fd, buffer, 0, buffer.length, null));
       options.trace?.(printRequest(message));
       const { reply, agreed } = answerInit(message, {
-        posixLocks: handler.setlk !== undefined, flock: handler.flock !== undefined, acl: handler.acl === true, writeback: handler.writeback === true, mapsDirectIo: handler.mapsDirectIo !== false,
+        posixLocks: handler.setlk !== undefined, flock: handler.flock !== undefined, acl: handler.acl === true, writeback: handler.writeback === true, background: handler.background,
       });
       options.trace?.(printReply('INIT', reply));
       fs.writeSync(fd, reply);

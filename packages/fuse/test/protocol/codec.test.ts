@@ -116,7 +116,7 @@ describe('replies', () => {
 });
 
 describe('INIT', () => {
-  const none = { posixLocks: false, flock: false, acl: false, writeback: false, mapsDirectIo: true };
+  const none = { posixLocks: false, flock: false, acl: false, writeback: false };
 
   it('agrees on features both have, on the writeback cache only where the handler asks for it', () => {
     const { reply, agreed } = answerInit(message('INIT', Buffer.concat([u32(7, 45, 131072, 0xffffffff, 0xffffffff), Buffer.alloc(44)])), none);
@@ -129,7 +129,7 @@ describe('INIT', () => {
     expect(writeback.agreed?.flags).toBe(((agreed?.flags ?? 0) | INIT_FLAG.WRITEBACK_CACHE) >>> 0);
     const acl = answerInit(message('INIT', Buffer.concat([u32(7, 45, 131072, 0xffffffff, 0xffffffff), Buffer.alloc(44)])), { ...none, acl: true });
     expect((acl.agreed?.flags ?? 0) & (INIT_FLAG.POSIX_ACL | INIT_FLAG.DONT_MASK | INIT_FLAG.SETXATTR_EXT)).toBe(INIT_FLAG.POSIX_ACL | INIT_FLAG.DONT_MASK | INIT_FLAG.SETXATTR_EXT);
-    const few = answerInit(message('INIT', u32(7, 31, 4096, INIT_FLAG.ASYNC_READ)), { posixLocks: true, flock: true, acl: true, writeback: true, mapsDirectIo: false });
+    const few = answerInit(message('INIT', u32(7, 31, 4096, INIT_FLAG.ASYNC_READ)), { posixLocks: true, flock: true, acl: true, writeback: true });
     expect(few.agreed).toEqual({ minor: 31, flags: INIT_FLAG.ASYNC_READ, flags2: 0 });
   });
 

@@ -6,6 +6,7 @@ import type { RankedLock } from './lock-order.js';
 import { LockSession, type LockTable } from './lock-session.js';
 import { Need } from './need.js';
 import { Op, type Timestamp } from './op.js';
+import { Within } from './within.js';
 
 /** Where finished operations go: the journal of a mount, or the write-back log of mkfs and tests. */
 export interface Log {
@@ -77,26 +78,26 @@ export class Engine {
    * `locks`: where its locks come from, for operations of a lock's downgrade (LockManagerOptions.onDowngrade).
    * `around`: locks the caller holds beside, all of which rank before those of the operation.
    */
-  run<T>(name: string, body: (op: Op) => T, locks: LockTable = this.locks, around: readonly RankedLock[] = []): Promise<T> {
+  run<T>(name: string, body: (op: Op) => T, locks: LockTable = this.#present(), around: readonly RankedLock[] = []): Promise<T> {
     return this.#run(name, body, false, locks, same, around);
   }
 
   /** Run an operation that only reads. */
   read<T>(name: string, body: (op: Op) => T): Promise<T> {
-    return this.#run(name, body, true, this.locks, same);
+    return this.#run(name, body, true, this.#present(), same);
   }
 
   /**
    * Run an operation that only reads, then `work` with what it found while its locks are still held: device I/O by a
-   * mapping that no other node can change before it is done. `work` must not run operations.
+   * mapping that no other node can change before it is done. `work` must not run operations but those that are `Within` its locks.
    */
-  readHolding<T, R>(name: string, body: (op: Op) => T, work: (found: T) => Promise<R>): Promise<R> {
-    return this.#run(name, body, true, this.locks, work);
+  readHolding<T, R>(name: string, body: (op: Op) => T, work: (found: T) => Promise<R>, locks: LockTable = this.#present()): Promise<R> {
+    return this.#run(name, body, true, locks, work);
   }
 
   /** Run a reading operation at once, if all it needs is cached; undefined if not. Errors of the operation are thrown. */
   readNow<T>(name: string, body: (op: Op) => T): T | undefined {
-    const locks = new LockSession(this.locks);
+    const locks = new LockSession(this.#present());
     try {
       const op = new Op(name, this.geo, this.clock.now(), locks, this.cache, true);
       const result = body(op);
@@ -109,6 +110,11 @@ export class Engine {
     } finally {
       locks.release();
     }
+  }
+
+  /** Where operations take their locks from, unless they are told. */
+  #present(): LockTable {
+    return Within.current?.locks ?? this.locks;
   }
 
   async #run<T, R>(name: string, body: (op: Op) => T, readOnly: boolean, table: LockTable, work: (result: T) => R | Promise<R>, around?: readonly RankedLock[]): Promise<R> {

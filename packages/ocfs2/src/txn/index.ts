@@ -5,4 +5,5 @@ export { type RankedLock, assertRanks, lockOrder } from './lock-order.js';
 export { LockSession, type LockTable } from './lock-session.js';
 export { type MetaLock, Need } from './need.js';
 export { Op, type Timestamp } from './op.js';
+export { Within } from './within.js';
 export { WriteBackLog } from './write-back-log.js';

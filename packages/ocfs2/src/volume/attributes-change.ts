@@ -8,6 +8,7 @@ import { EX } from '../locking/levels.js';
 import type { Op, Timestamp } from '../txn/index.js';
 import { ATTR, ATTR_MODIFIABLE, checkFlags, fileType, isDirectory, liveInode, setTimes } from './attributes.js';
 import { foldLateTimes } from './file-state.js';
+import { valuesOf } from './value-blocks.js';
 import { aclFollowsMode } from './xattrs.js';
 
 /** Attributes to change; the size of a file is changed by truncate. */
@@ -82,7 +83,7 @@ export function touchAtime(op: Op, ctx: FsContext, blkno: number): void {
 
 /**
  * What statfs shows; in blocks of `blockSize` (Linux 6.1 fs/ocfs2/super.c:ocfs2_statfs: inodes are counted as clusters).
- * Free is what can be written: this node's window and truncate log count as free, although Linux shows them as used.
+ * Free is what can be written: the only node has its window and truncate log counted as free, although Linux shows them as used.
  */
 export interface VolumeStatistics {
   readonly blockSize: number;
@@ -96,7 +97,8 @@ export interface VolumeStatistics {
 }
 
 export function volumeStatistics(op: Op, ctx: FsContext): VolumeStatistics {
-  const held = heldClusters(op, ctx);
+  // What this node alone could bring back is no other's: members say what the bitmap says (Linux 6.1 fs/ocfs2/super.c:ocfs2_statfs).
+  const held = valuesOf(ctx) === undefined ? heldClusters(op, ctx) : 0;
   const { total, free: unused } = statClusters(op, ctx);
   const free = unused + held;
   const { bpc, blockSize, uuidText } = ctx.geo;

@@ -9,6 +9,7 @@ import { DYN, EXT, MODE, S_IFMT } from '../format/constants.js';
 import { EX, type LockLevel, PR, RANK, lockName } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
 import { withFile } from './file-state.js';
+import { cachesOf } from './host-caches.js';
 
 /** Lock an inode for data I/O: meta lock and rw lock at one level, as the kernel does with coherency=full. */
 export function lockData(op: Op, ctx: FsContext, ino: number, level: LockLevel): InodeRef {
@@ -62,7 +63,7 @@ export function isInline(ref: InodeRef): boolean {
 
 /**
  * The written, unshared runs in [offset, offset + length) below i_size, at most `limit`, for direct I/O, with the epoch
- * of `gate` they belong to. `write`: the cluster locks are taken as for writing. The gate must be registered
+ * of `gate` they belong to. `write`: the cluster locks are taken as for writing (also without, where pages of the file may be changed unasked). The gate must be registered
  * (`registerGate`) and whoever may lose the locks must recall it first.
  */
 export async function mapRange(ctx: FsContext, ino: number, offset: number, length: number, write: boolean, limit: number, gate: Gate): Promise<{ epoch: number; runs: MappedRun[] }> {
@@ -71,7 +72,7 @@ export async function mapRange(ctx: FsContext, ino: number, offset: number, leng
     try {
       // Locks and range lock still held: nothing can have been recalled between the lookup and the epoch.
       return await ctx.engine.readHolding('map', (op) => {
-        const ref = lockFile(op, ctx, ino, write ? EX : PR);
+        const ref = lockFile(op, ctx, ino, write ? EX : state.pages.level);
         const runs: MappedRun[] = [];
         if (isInline(ref)) return runs;
         for (const s of segments(op, ctx, ref, offset, Math.min(offset + length, ref.di.size))) {
@@ -80,7 +81,11 @@ export async function mapRange(ctx: FsContext, ino: number, offset: number, leng
           runs.push({ offset: s.offset, length: s.length, device: s.device });
         }
         return runs;
-      }, async (runs) => ({ epoch: gate.epoch, runs }));
+      }, async (runs) => {
+        // Who reads by the mapping may be the page cache.
+        if (!write && runs.length > 0 && cachesOf(ctx) !== undefined) state.pages.note(offset, offset + length);
+        return { epoch: gate.epoch, runs };
+      });
     } finally {
       release();
     }

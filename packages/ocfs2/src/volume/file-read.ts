@@ -9,7 +9,7 @@ import { type Segment, isInline, lockData, segments } from './file-map.js';
 import { withFile } from './file-state.js';
 
 /** What to read: bytes that were in the dinode, or segments. `length` is clipped at i_size. */
-interface ReadPlan {
+export interface ReadPlan {
   readonly length: number;
   readonly inline?: Uint8Array;
   readonly segments: readonly Segment[];
@@ -25,14 +25,14 @@ export async function readFile(ctx: FsContext, ino: number, offset: number, into
     // Whole logical blocks: a writer of a part of one at the edge of its range rewrites all of it.
     const release = await state.ranges.lock(offset, offset + into.length, false);
     try {
-      return await ctx.engine.readHolding('read', (op) => plan(op, ctx, lockData(op, ctx, ino, PR), offset, into.length), (found) => fill(ctx, found, offset, into));
+      return await ctx.engine.readHolding('read', (op) => planRead(op, ctx, lockData(op, ctx, ino, PR), offset, into.length), (found) => fillRead(ctx, found, offset, into));
     } finally {
       release();
     }
   });
 }
 
-function plan(op: Op, ctx: FsContext, ref: InodeRef, offset: number, wanted: number): ReadPlan {
+export function planRead(op: Op, ctx: FsContext, ref: InodeRef, offset: number, wanted: number): ReadPlan {
   const { di, block } = ref;
   const length = Math.max(0, Math.min(wanted, di.size - offset));
   if (length === 0) return { length, segments: [] };
@@ -44,7 +44,7 @@ function plan(op: Op, ctx: FsContext, ref: InodeRef, offset: number, wanted: num
   return { length, segments: [...segments(op, ctx, ref, offset, offset + length)] };
 }
 
-async function fill(ctx: FsContext, found: ReadPlan, offset: number, into: Uint8Array): Promise<number> {
+export async function fillRead(ctx: FsContext, found: ReadPlan, offset: number, into: Uint8Array): Promise<number> {
   if (found.inline !== undefined) into.set(found.inline);
   const { device } = ctx.engine.cache;
   const reads: Promise<void>[] = [];

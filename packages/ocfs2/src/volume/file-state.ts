@@ -14,28 +14,44 @@ import type { Gate } from '@lunfs/device';
 import type { FsContext, InodeRef } from '../context.js';
 import type { DinodeView } from '../format/structs.js';
 import { EX, type LockLevel } from '../locking/levels.js';
-import type { LockTable, Op, Timestamp } from '../txn/index.js';
+import { type LockTable, type Op, type Timestamp, Within } from '../txn/index.js';
 import { type Attributes, setTimes } from './attributes.js';
-import { cachesOf } from './host-caches.js';
+import { PageState, dropPages } from './page-state.js';
 import { RangeLock } from './range-lock.js';
 
 /** Data written in place changes times only: they are written once they are this late in milliseconds, or with the next flush. */
 const LAZY_TIMES_MS = 1000;
 
 export class FileState {
-  readonly ranges = new RangeLock();
+  readonly #ranges = new RangeLock();
   readonly gates = new Set<Gate>();
   /** Time of the last in-place write that the dinode does not show yet. */
   lateTime: Timestamp | undefined;
   /** Since when the dinode's times are late, in monotonic milliseconds. */
   lateSince = 0;
   uses = 0;
-  /** Bytes of writes that were answered before they reached the device. */
+  /** Bytes of writes that were answered before they reached the device, and when each of these is there. */
   behind = 0;
+  readonly behindEnds = new Set<Promise<void>>();
+  /** What the kernel's page cache does with the file (page-io.ts). */
+  readonly pages = new PageState();
+
+  /** Range locks; who holds the whole file for a request has others within it. */
+  get ranges(): RangeLock {
+    const within = Within.current;
+    return within instanceof WithinFile && within.state === this ? within.ranges : this.#ranges;
+  }
 
   /** Step 2 above. */
   async recall(): Promise<void> {
     if (this.gates.size > 0) await Promise.all([...this.gates].map((gate) => gate.recall()));
+  }
+}
+
+/** A request on one file, within locks of the file that its caller holds. */
+export class WithinFile extends Within {
+  constructor(readonly state: FileState, locks: LockTable, readonly ranges: RangeLock = new RangeLock()) {
+    super(locks);
   }
 }
 
@@ -70,7 +86,7 @@ export function useState(ctx: FsContext, ino: number, state: FileState): () => v
 }
 
 function forgetIdle(map: Map<number, FileState>, ino: number, state: FileState): void {
-  if (state.uses === 0 && state.gates.size === 0 && state.lateTime === undefined) map.delete(ino);
+  if (state.uses === 0 && state.gates.size === 0 && state.lateTime === undefined && state.pages.cached === undefined) map.delete(ino);
 }
 
 /** Someone does I/O by mappings of this file from now on: recalls go through `gate`. Returns what ends it. */
@@ -141,14 +157,14 @@ export async function flushAllTimes(ctx: FsContext): Promise<void> {
 }
 
 /**
- * A cluster lock of the file (M or W) goes from `from` to a lower level: caches above the mount are dropped, mappings given up, then the times of what was
- * written by them go into the dinode, under the lock that is about to go (`locks`, see LockManagerOptions.onDowngrade).
+ * A cluster lock of the file goes from one level to a lower one: mappings are given up, with the meta lock (M) pages cached above the mount dropped, then
+ * the times of what was written by them go into the dinode, under the lock that is about to go (`locks`, see LockManagerOptions.onDowngrade).
  */
-export async function giveUpFile(ctx: FsContext, ino: number, from: LockLevel, locks: LockTable): Promise<void> {
-  await cachesOf(ctx)?.drop(ino);
+export async function giveUpFile(ctx: FsContext, ino: number, { type, from, to }: { type: 'M' | 'W'; from: LockLevel; to: LockLevel }, locks: LockTable): Promise<void> {
   if (!states(ctx).has(ino)) return;
   await withFile(ctx, ino, async (state) => {
     await state.recall();
+    if (type === 'M' && to < state.pages.level) await dropPages(ctx, ino, state, from, locks);
     if (from === EX) await writeTimes(ctx, ino, state, locks);
   });
 }

@@ -91,7 +91,7 @@ export async function zeroPieces(ctx: FsContext, pieces: readonly Piece[]): Prom
  * Unmap clusters [first, end) of a file from the end backwards, as many operations as it takes; the physical clusters go
  * to the truncate log, shared ones lose a reference. The caller holds the range lock and has recalled mappings.
  */
-export async function removeClusters(ctx: FsContext, ino: number, name: string, first: number, end: number, locks: LockTable = ctx.engine.locks): Promise<void> {
+export async function removeClusters(ctx: FsContext, ino: number, name: string, first: number, end: number, locks?: LockTable): Promise<void> {
   for (let at = end; at > first; ) at = await ctx.engine.run(name, (op) => removeSome(op, ctx, ctx.editInode(op, ino), first, at), locks);
 }
 

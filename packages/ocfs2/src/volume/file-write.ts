@@ -197,15 +197,17 @@ function writeBehind(ctx: FsContext, ino: number, state: FileState, plan: WriteP
   const done = useState(ctx, ino, state);
   state.behind += plan.length;
   const data = (p: Piece) => own.subarray(Math.max(0, p.offset - plan.offset), Math.min(plan.length, p.offset + p.length - plan.offset));
-  void ordered
+  const ended = ordered
     .finish(() => allEnded(plan.fresh.map((p) => writeFresh(device, p, Math.max(0, plan.offset - p.offset), data(p)))))
     .catch(() => undefined) // the log's: its next commit fails
     .finally(() => {
       device.pool?.release(own);
       state.behind -= plan.length;
+      state.behindEnds.delete(ended);
       release();
       done();
     });
+  state.behindEnds.add(ended);
 }
 
 /** `locked`: clusters of the file that may move. */

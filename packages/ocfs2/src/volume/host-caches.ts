@@ -1,18 +1,17 @@
 /**
- * Caches of a host above the mount (contents, listings, attributes): told before a lock of their inode goes to another node.
- *
- * What is cached of an inode is right as long as its locks are held. So the lock waits for `drop`, and `drop` must wait for
- * nothing that waits for the lock: no read of the inode. A kernel's page cache does wait so (a page is locked while it is
- * filled), which is why a member's FUSE mount uses direct I/O; caches that count generations do not.
+ * The page cache of a host's kernel above a member's mount: what it holds of an inode goes before the inode's meta lock does.
+ * How the two wait for each other, and why never in a circle: page-io.ts.
  */
 import type { FsContext } from '../context.js';
 
 export interface HostCaches {
   /**
-   * Another node is about to change this inode, or its listing. When it resolves nothing of it is cached, and nothing that
-   * was read before this call comes into the cache any more.
+   * Drop the pages of bytes [from, to) of an inode. Dirty ones are written by requests like any other (`pageWrite`), pages that
+   * are being filled are waited for. When it resolves, no page of the range is left that was filled or being filled at the call.
    */
-  drop(ino: number): Promise<void> | undefined;
+  drop(ino: number, from: number, to: number): Promise<void>;
+  /** A while, after which a `drop` that has not resolved waits for a request of ours, as a rule. */
+  pause(): Promise<void>;
 }
 
 const registry = new WeakMap<FsContext, HostCaches>();

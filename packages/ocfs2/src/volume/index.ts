@@ -23,6 +23,7 @@ export { type ShareRange, needReflink, shareRange } from './file-share.js';
 export { maxFileSize, writeFile } from './file-write.js';
 export type { ReflinkOptions } from './reflink.js';
 export type { HostCaches } from './host-caches.js';
+export { openWritable, pageRead, pageWrite, whilePagesMayGo } from './page-io.js';
 export type { ClusterMember } from './cluster-member.js';
 export { type FlockOptions, Flocks } from './flocks.js';
 export { type MountOptions, type Recovery, Volume } from './mount.js';

@@ -26,6 +26,13 @@ export class KeptLocks implements LockTable {
     }
   }
 
+  /** Of locks that the caller holds at EX until everything that uses this table has ended. */
+  static held(table: LockTable, names: readonly string[]): KeptLocks {
+    const kept = new KeptLocks(table);
+    for (const name of names) kept.#kept.add(name);
+    return kept;
+  }
+
   release(): void {
     for (const name of this.#kept) this.table.drop(name, EX);
     this.#kept.clear();

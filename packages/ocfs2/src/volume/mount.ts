@@ -106,7 +106,7 @@ export class Volume {
     return this.ctx.geo;
   }
 
-  /** What caches content and listings above this mount, and drops them before other nodes change them; undefined: nothing does. */
+  /** The page cache above this mount, whose pages go before other nodes change them; undefined: there is none. */
   set caches(caches: HostCaches | undefined) {
     setCaches(this.ctx, caches);
   }
@@ -396,9 +396,9 @@ function buildLocks(cache: BlockCache, options: MountOptions, parts: Parts, hook
       hooks.values?.gone(name);
     },
     settle: (name) => parts.log?.flushOwner(name) ?? Promise.resolve(),
-    onDowngrade: async (name, from, _to, table) => {
+    onDowngrade: async (name, from, to, table) => {
       const lock = parseLockName(name);
-      if (parts.ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(parts.ctx, lock.blkno, from, table);
+      if (parts.ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(parts.ctx, lock.blkno, { type: lock.type, from, to }, table);
     },
     lvb: (name) => (name === ORPHAN_SCAN_LOCK ? hooks.scan?.value() : metaValue(cache, name)),
     onGranted: (name, level, lvb, from) => {

@@ -1,77 +1,86 @@
-/** A cache above a mount: told before another node may change what it holds, it never shows anything old. */
+/** The page caches of kernels above the mounts of one volume: whatever is mapped, written through mappings and truncated where, nobody sees anything old, and nobody waits for ever. */
 import { Random } from '@lunfs/device';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { seed } from '../../../../test/support/temp.js';
-import { type HostCaches, readFile, writeFile } from '../../src/volume/index.js';
-import { type ClusterNode, TestCluster } from '../support/cluster.js';
+import { TestCluster } from '../support/cluster.js';
+import { KernelPages, PAGE, readValue } from '../support/kernel-pages.js';
 import { expectFsckClean } from '../support/volume.js';
 import { FILE, bytes } from '../volume/support.js';
 
-const PAGE = 4096, PAGES = 4;
+const PAGES = 6;
 
-/** Pages of one file. What was read before a drop does not come in after it. */
-class PageCache implements HostCaches {
-  readonly #pages = new Map<number, number>();
-  #generation = 0;
-  hits = 0;
+/** One at a time for each key. */
+class Turns {
+  readonly #last = new Map<number, Promise<unknown>>();
 
-  constructor(private readonly node: ClusterNode, private readonly ino: number) {}
-
-  drop(ino: number): Promise<void> | undefined {
-    if (ino !== this.ino) return undefined;
-    this.#generation++;
-    return new Promise((resolve) => {
-      setImmediate(() => {
-        this.#pages.clear();
-        resolve();
-      });
-    });
-  }
-
-  async read(index: number): Promise<number> {
-    const cached = this.#pages.get(index);
-    if (cached !== undefined) {
-      this.hits++;
-      return cached;
-    }
-    const generation = this.#generation, content = new Uint8Array(PAGE);
-    await readFile(this.node.volume.ctx, this.ino, index * PAGE, content);
-    const value = new Uint32Array(content.buffer)[0];
-    if (generation === this.#generation) this.#pages.set(index, value);
-    return value;
+  run<T>(key: number, work: () => Promise<T>): Promise<T> {
+    const mine = (this.#last.get(key) ?? Promise.resolve()).then(work);
+    this.#last.set(key, mine.catch(() => undefined));
+    return mine;
   }
 }
 
-test('what a host caches is dropped before another node writes', { timeout: 120_000 }, async () => {
-  const random = new Random(seed('caches'));
-  const cluster = await TestCluster.make(random.u32());
-  const nodes = [await cluster.mount(1), await cluster.mount(2), await cluster.mount(3)];
-  const { names } = nodes[0].volume;
-  const ino = (await names.create(names.root, bytes('f'), FILE)).blkno;
-  await writeFile(nodes[0].volume.ctx, ino, 0, new Uint8Array(PAGES * PAGE));
-  const caches = nodes.map((node) => new PageCache(node, ino));
-  for (const [i, node] of nodes.entries()) node.volume.caches = caches[i];
-  /** Value of the last write of each page that has ended; one writer, so they only grow. */
-  const written = new Array<number>(PAGES).fill(0);
-  let writing = true;
-  const readers = caches.map(async (cache) => {
-    while (writing) {
-      const index = random.int(PAGES), least = written[index];
-      expect(await cache.read(index), `page ${index}`).toBeGreaterThanOrEqual(least);
-      if (random.chance(0.3)) await new Promise((resolve) => setImmediate(resolve));
-    }
-  });
-  for (let value = 1; value <= 60; value++) {
-    const index = random.int(PAGES), at = random.int(nodes.length);
-    await writeFile(nodes[at].volume.ctx, ino, index * PAGE, new Uint8Array(new Uint32Array(PAGE / 4).fill(value).buffer));
-    await caches[at].drop(ino); // its own host sees its own write
-    written[index] = value;
-    for (let i = random.int(20); i > 0; i--) await new Promise((resolve) => setImmediate(resolve));
+describe('page caches above members', () => {
+  for (const holes of [false, true]) {
+    test(`mapped, written and truncated on three nodes${holes ? ', into holes' : ''}`, { timeout: 240_000 }, async () => {
+      const random = new Random(seed(`caches ${holes}`));
+      const cluster = await TestCluster.make(random.u32());
+      const nodes = [await cluster.mount(1), await cluster.mount(2), await cluster.mount(3)];
+      const [{ volume }] = nodes;
+      const ino = (await volume.names.create(volume.names.root, bytes('f'), FILE)).blkno;
+      const kernels = nodes.map((node) => new KernelPages(node.volume, ino));
+      if (!holes) for (let i = 0; i < PAGES; i++) await kernels[0].write(i, 0);
+      await kernels[0].truncate(PAGES * PAGE);
+      for (const kernel of kernels) await kernel.open();
+      // The third node only reads, now and then, and ends being a writer on the way.
+      const values = new Array<number>(PAGES).fill(0), turns = new Turns();
+      let busy = true;
+      const steps = kernels.map(async (kernel, at) => {
+        for (let step = 0; step < 60; step++) {
+          const index = random.int(PAGES), kind = random.int(at === 2 ? 4 : 10);
+          if (kind === 9) await kernel.truncate(PAGES * PAGE);
+          else {
+            await turns.run(index, async () => {
+              const expected = values[index];
+              if (kind < 2) expect(await kernel.mapRead(index), `page ${index}, mapped on node ${at + 1}`).toBe(expected);
+              else if (kind === 2) expect(await kernel.read(index), `page ${index}, read on node ${at + 1}`).toBe(expected);
+              else if (kind === 3) await kernel.flush(index);
+              else {
+                const change = (value: number): number => {
+                  expect(value, `page ${index}, changed on node ${at + 1}`).toBe(expected);
+                  return expected + 1;
+                };
+                if (kind < 7) await kernel.mapWrite(index, change);
+                else await kernel.write(index, expected + 1);
+                values[index]++;
+              }
+            });
+          }
+          for (let i = random.int(4); i > 0; i--) await new Promise((resolve) => setImmediate(resolve));
+        }
+      });
+      // Threads that look at mapped pages without a rest must not keep a lock from going.
+      const readers = kernels.map(async (kernel) => {
+        const seen = new Array<number>(PAGES).fill(0);
+        while (busy) {
+          const index = random.int(PAGES), value = await kernel.mapRead(index);
+          expect(value, `page ${index}`).toBeGreaterThanOrEqual(seen[index]);
+          seen[index] = value;
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      });
+      await Promise.all(steps);
+      busy = false;
+      await Promise.all(readers);
+      for (const kernel of kernels) {
+        await kernel.close();
+        expect(kernel.hits).toBeGreaterThan(0);
+      }
+      expect(kernels[0].writtenBack + kernels[1].writtenBack).toBeGreaterThan(0);
+      for (let i = 0; i < PAGES; i++) expect(await readValue(nodes[2].volume, ino, i)).toBe(values[i]);
+      await volume.names.forget(ino);
+      for (const node of nodes) await cluster.unmount(node);
+      await expectFsckClean(cluster.lun);
+    });
   }
-  writing = false;
-  await Promise.all(readers);
-  for (const cache of caches) expect(cache.hits).toBeGreaterThan(0);
-  await names.forget(ino);
-  for (const node of nodes) await cluster.unmount(node);
-  await expectFsckClean(cluster.lun);
 });

@@ -49,6 +49,9 @@ describe('members', () => {
     expect(await get(b, 'one')).toBe('from a');
     await put(b, 'two', 'from b');
     expect(await get(a, 'two')).toBe('from b');
+    // Each has a window of its own by now, which is free to nobody else.
+    const [said, alike] = await Promise.all([a, b].map(({ volume }) => volume.names.statistics()));
+    expect(said).toEqual(alike);
     await cluster.unmount(a);
     expect(await slots(cluster.lun)).toEqual({ 1: 3 });
     const c = await cluster.mount(9);

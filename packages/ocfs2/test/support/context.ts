@@ -78,9 +78,9 @@ function cachedLocks(cache: BlockCache, log: Log, dlm: Dlm, context: () => FsCon
     dlm,
     dropOwner: (name) => cache.dropOwner(name),
     settle: (name) => log.flushOwner(name),
-    onDowngrade: async (name, from, _to, table) => {
+    onDowngrade: async (name, from, to, table) => {
       const lock = parseLockName(name), ctx = context();
-      if (ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(ctx, lock.blkno, from, table);
+      if (ctx !== undefined && (lock?.type === 'M' || lock?.type === 'W')) await giveUpFile(ctx, lock.blkno, { type: lock.type, from, to }, table);
     },
     onStuck: (_name, error) => {
       throw error;
