@@ -58,7 +58,7 @@ for i in range(3000): assert os.write(a, b'%07d\\n' % i * 512) == 4096
 assert os.fstat(a).st_size == 3000 * 4096
 w = os.open(d + '/appended', os.O_WRONLY)          # a part of a page: the kernel reads the rest by a handle that only writes
 os.pwrite(w, b'patched', 5000); os.pwrite(w, b'end', 3000 * 4096 + 3)
-print(os.stat(d + '/appended').st_size, os.stat(d + '/appended').st_mtime_ns)
+print(os.stat(d + '/appended').st_size, os.stat(d + '/appended').st_mtime_ns, os.stat(d + '/appended').st_ctime_ns)
 s = os.open(d + '/sparse', os.O_RDWR | os.O_CREAT)
 os.ftruncate(s, 1 << 20); os.pwrite(s, b'x' * 10, 500000)   # dirty in the kernel only
 assert os.lseek(s, 0, os.SEEK_DATA) == 0 and os.lseek(s, 0, os.SEEK_HOLE) == 1 << 20
@@ -66,7 +66,7 @@ os.fsync(a)
 os.close(a); os.close(w); os.close(s)
 t = os.open(d + '/dated', os.O_WRONLY | os.O_CREAT); os.write(t, b'dated'); os.close(t)
 os.utime(d + '/dated', ns=(10**18, 10**18 + 7)); os.chmod(d + '/dated', 0o600)
-print(os.stat(d + '/dated').st_mtime_ns)
+print(os.stat(d + '/dated').st_mtime_ns, os.stat(d + '/dated').st_ctime_ns)
 `, image.mountPoint);
     expect(lines.filter((line) => /\bWRITE\b/.test(line)).length).toBeLessThan(400); // 3005 calls of write(2)
     expect(lines.some((line) => /\bWRITE\b/.test(line))).toBe(true);
@@ -79,8 +79,8 @@ print(os.stat(d + '/dated').st_mtime_ns)
     const sparse = await fsp.readFile(at('sparse'));
     expect([sparse.length, sparse.indexOf('x'), sparse.lastIndexOf('x')]).toEqual([1 << 20, 500_000, 500_009]);
     expect(await python(`
-print(os.stat(d + '/appended').st_size, os.stat(d + '/appended').st_mtime_ns)
-print(os.stat(d + '/dated').st_mtime_ns)
+print(os.stat(d + '/appended').st_size, os.stat(d + '/appended').st_mtime_ns, os.stat(d + '/appended').st_ctime_ns)
+print(os.stat(d + '/dated').st_mtime_ns, os.stat(d + '/dated').st_ctime_ns)
 `, image.mountPoint)).toBe(told);
     one.kill('SIGTERM');
     await ends(one);
