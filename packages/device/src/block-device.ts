@@ -11,7 +11,7 @@
 export interface BlockDevice {
   /** What operators call it: path of the device or image, or a test's name. */
   readonly name: string;
-  /** Usable size in bytes, a multiple of `logicalBlockSize`. */
+  /** Usable size in bytes, a multiple of `logicalBlockSize`. It may become larger while the device is open, never smaller. */
   readonly size: number;
   /** Smallest unit of I/O in bytes: 512 or 4096. A write of one such block is taken to be atomic. */
   readonly logicalBlockSize: number;
@@ -21,6 +21,8 @@ export interface BlockDevice {
   /** Where buffers come from that the device reads into and writes from without a copy; absent where any buffer does. */
   readonly pool?: BufferPool;
 
+  /** Look whether the medium has been enlarged since; `size` then says so. Absent where `size` is always the present one. */
+  refreshSize?(): number;
   /** Fill `into` from `offset`. Short reads are errors. Buffers of the aligned pool are read into without a copy. */
   read(offset: number, into: Uint8Array): Promise<void>;
   /** Write all of `from` at `offset`. `from` must not change until the promise settles. */

@@ -10,7 +10,7 @@
  * Durability is fdatasync's: with O_DIRECT it flushes the device's write cache and the file's extents, without it the page
  * cache too.
  */
-import { close, fdatasync, fdatasyncSync, read, readSync, write, writeSync } from 'node:fs';
+import { close, fdatasync, fdatasyncSync, fstatSync, read, readSync, write, writeSync } from 'node:fs';
 import { AlignedPool, isAligned } from './aligned-pool.js';
 import type { BlockDevice } from './block-device.js';
 import { IoError } from './errors.js';
@@ -19,6 +19,7 @@ import { type Fence, NO_FENCE } from './direct/fence.js';
 import { InFlight } from './in-flight.js';
 import { type Operation, ioError, shortError, systemErrno } from './io-error.js';
 import { checkRange, checkWritable } from './range-check.js';
+import { blockDeviceFacts, deviceNumber } from './sysfs.js';
 
 /** Largest piece that goes through a bounce buffer, bytes. */
 export const BOUNCE_BYTES = 1 << 20;
@@ -38,6 +39,8 @@ export interface OpenedFile {
   readonly canDiscard: boolean;
   /** Until when requests may be submitted. Default: for ever. */
   readonly fence?: Fence;
+  /** Where sysfs is; for tests. */
+  readonly sysfs?: string;
 }
 
 export class FileDevice implements BlockDevice, OpenedFile {
@@ -45,11 +48,12 @@ export class FileDevice implements BlockDevice, OpenedFile {
   readonly name: string;
   readonly kind: 'block' | 'file';
   readonly direct: boolean;
-  readonly size: number;
   readonly logicalBlockSize: number;
   readonly readOnly: boolean;
   readonly pool: AlignedPool;
   readonly fence: Fence;
+  readonly sysfs: string | undefined;
+  #size: number;
   #canDiscard: boolean;
   #helperZeroes: boolean;
   readonly #inFlight = new InFlight();
@@ -60,7 +64,8 @@ export class FileDevice implements BlockDevice, OpenedFile {
     this.name = opened.name;
     this.kind = opened.kind;
     this.direct = opened.direct;
-    this.size = opened.size;
+    this.#size = opened.size;
+    this.sysfs = opened.sysfs;
     this.logicalBlockSize = opened.logicalBlockSize;
     this.readOnly = opened.readOnly;
     this.fence = opened.fence ?? NO_FENCE;
@@ -72,6 +77,19 @@ export class FileDevice implements BlockDevice, OpenedFile {
 
   get canDiscard(): boolean {
     return this.#canDiscard;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** The kernel follows a LUN, a loop device (`losetup -c`) or an image file that is enlarged while it is open; a few microseconds to ask. */
+  refreshSize(): number {
+    if (this.#closing) return this.#size;
+    const stats = fstatSync(this.fd);
+    const bytes = this.kind === 'block' ? blockDeviceFacts(deviceNumber(stats.rdev), this.sysfs).size : stats.size;
+    this.#size = Math.max(this.#size, bytes - (bytes % this.logicalBlockSize));
+    return this.#size;
   }
 
   async read(offset: number, into: Uint8Array): Promise<void> {

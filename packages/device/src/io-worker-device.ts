@@ -83,6 +83,9 @@ export class IoWorkerDevice implements BlockDevice {
   get size(): number {
     return this.file.size;
   }
+  refreshSize(): number {
+    return this.file.refreshSize();
+  }
   get logicalBlockSize(): number {
     return this.file.logicalBlockSize;
   }

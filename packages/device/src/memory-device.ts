@@ -20,19 +20,28 @@ export const DISCARD_FILL = 0xdb;
 
 export class MemoryDevice implements BlockDevice {
   readonly name: string;
-  readonly size: number;
   readonly logicalBlockSize: number;
   readonly readOnly: boolean;
   readonly canDiscard = true;
   #base: ReadonlyMap<number, Uint8Array> = new Map();
   #top = new Map<number, Uint8Array | null>();
   readonly #own = new Set<number>();
+  #size: number;
 
   constructor(options: { size: number; name?: string; logicalBlockSize?: number; readOnly?: boolean }) {
     this.name = options.name ?? 'memory';
     this.logicalBlockSize = options.logicalBlockSize ?? 512;
-    this.size = options.size - (options.size % this.logicalBlockSize);
+    this.#size = options.size - (options.size % this.logicalBlockSize);
     this.readOnly = options.readOnly ?? false;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Become larger, as a LUN may. What is new reads zero. */
+  enlarge(size: number): void {
+    this.#size = Math.max(this.#size, size - (size % this.logicalBlockSize));
   }
 
   async read(offset: number, into: Uint8Array): Promise<void> {

@@ -115,7 +115,7 @@ async function openBlock(path: string, stats: Stats, options: OpenOptions): Prom
     throw excl !== 0 && systemErrno(cause) === 'EBUSY' ? busy(path, realPath, number, cause) : openError(path, options, cause);
   });
   const device = new FileDevice(
-    { fd, name: path, kind: 'block', direct: true, size, logicalBlockSize, readOnly, canDiscard: facts.discardMaxBytes > 0, fence: options.fence },
+    { fd, name: path, kind: 'block', direct: true, size, logicalBlockSize, readOnly, canDiscard: facts.discardMaxBytes > 0, fence: options.fence, sysfs: options.sysfs },
     options.pool,
   );
   if (!exclusive) return device;
@@ -187,7 +187,7 @@ async function openFile(path: string, stats: Stats, options: OpenOptions): Promi
     });
   }
   const device = new FileDevice(
-    { fd, name: path, kind: 'file', direct, size, logicalBlockSize, readOnly: !options.write, canDiscard: options.write ?? false, fence: options.fence },
+    { fd, name: path, kind: 'file', direct, size, logicalBlockSize, readOnly: !options.write, canDiscard: options.write ?? false, fence: options.fence, sysfs: options.sysfs },
     pool,
   );
   if (!exclusive) return device;

@@ -2,7 +2,10 @@
 import type { BlockDevice } from './block-device.js';
 import { IoError } from './errors.js';
 
-/** Throws DEVICE_UNALIGNED or DEVICE_RANGE unless [offset, offset+length) can be asked of the device. */
+/**
+ * Throws DEVICE_UNALIGNED or DEVICE_RANGE unless [offset, offset+length) can be asked of the device. Before it says that the device
+ * ends earlier it looks again: a LUN may have been enlarged under an open descriptor.
+ */
 export function checkRange(device: BlockDevice, offset: number, length: number): void {
   const unit = device.logicalBlockSize;
   if (offset % unit !== 0 || length % unit !== 0) {
@@ -14,15 +17,19 @@ export function checkRange(device: BlockDevice, offset: number, length: number):
       'EINVAL',
     );
   }
-  if (!Number.isSafeInteger(offset) || offset < 0 || length < 0 || offset + length > device.size) {
+  if (!Number.isSafeInteger(offset) || offset < 0 || length < 0 || !reaches(device, offset + length)) {
     throw new IoError(
       'DEVICE_RANGE',
-      `${device.name}: request at byte ${offset} of ${length} bytes is outside the device (${device.size} bytes)`,
+      `${device.name}: request at byte ${offset} of ${length} bytes is outside the device (${device.size} bytes). If the LUN has been enlarged, this host has still to see it: rescan it here`,
       { device: device.name, offset, length },
       undefined,
       'EINVAL',
     );
   }
+}
+
+function reaches(device: BlockDevice, end: number): boolean {
+  return end <= device.size || end <= (device.refreshSize?.() ?? device.size);
 }
 
 /** Throws DEVICE_READ_ONLY if the device was opened for reading. */

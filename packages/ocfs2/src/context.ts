@@ -3,7 +3,7 @@
  * engine. One per mount; created by volume/mount.ts and by mkfs.
  */
 import type { Block } from './format/block.js';
-import type { Geometry } from './format/geometry.js';
+import { type Geometry, growGeometry } from './format/geometry.js';
 import { QUOTA_TYPES, type QuotaType } from './format/quota.js';
 import { DINODE } from './format/kinds.js';
 import { Dinode, type DinodeView } from './format/structs.js';
@@ -53,8 +53,6 @@ export interface InodeRef {
 }
 
 export class FsContext {
-  /** Clusters of the volume; follows the global bitmap's dinode after an online grow. */
-  totalClusters: number;
   /** i_generation of the next new inode: counts up from a random start (Linux 6.1 fs/ocfs2/namei.c:__ocfs2_mknod_locked). */
   nextGeneration: number;
   /** Meta lock rank of system inodes; all others are RANK.inode. */
@@ -72,7 +70,6 @@ export class FsContext {
     readonly engine: Engine,
     readonly random: Random,
   ) {
-    this.totalClusters = geo.totalClusters;
     this.nextGeneration = random.u32();
     // Slots' files of one type are waited for in slot order: an operation may hold several (blocks stolen, or freed to where they came from).
     const perSlot = [
@@ -88,6 +85,19 @@ export class FsContext {
       for (const [slot, blkno] of local.entries()) this.#ranks.set(blkno, RANK.localQuota + QUOTA_TYPES.indexOf(type) / 4 + slot / 1024);
       this.#ranks.set(global, RANK.quota + QUOTA_TYPES.indexOf(type) / 2);
     }
+  }
+
+  /** Clusters of the volume as far as is known here. */
+  get totalClusters(): number {
+    return this.geo.totalClusters;
+  }
+
+  /** The volume is known to have so many clusters. Believed only if the device has them: else a corrupt count would lead behind its end. */
+  learnSize(clusters: number): void {
+    if (clusters <= this.geo.totalClusters) return;
+    const { device } = this.engine.cache;
+    const bytes = clusters * this.geo.clusterSize;
+    if (bytes <= device.size || bytes <= (device.refreshSize?.() ?? 0)) growGeometry(this.geo, clusters);
   }
 
   isSystem(blkno: number): boolean {
@@ -122,7 +132,9 @@ export class FsContext {
   inode(op: Op, blkno: number, level: LockLevel): InodeRef {
     const lock = this.metaLock(op, blkno, level);
     const block = op.read(lock, blkno, DINODE);
-    return { blkno, lock, block, di: Dinode.at(block) };
+    const di = Dinode.at(block);
+    if (blkno === this.sys.globalBitmap) this.learnSize(di.clusters);
+    return { blkno, lock, block, di };
   }
 
   /** Lock an inode EX and take its dinode for change. */

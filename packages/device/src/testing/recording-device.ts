@@ -42,6 +42,9 @@ export class RecordingDevice implements BlockDevice {
   get size(): number {
     return this.inner.size;
   }
+  refreshSize(): number {
+    return this.inner.refreshSize?.() ?? this.inner.size;
+  }
   get logicalBlockSize(): number {
     return this.inner.logicalBlockSize;
   }

@@ -22,7 +22,6 @@ const RUNS_PER_OP = 64;
  */
 export async function takeOverClusters(ctx: FsContext, slot: number): Promise<readonly ClusterRun[]> {
   const dead = new FsContext(ctx.geo, ctx.sys, slot, ctx.engine, ctx.random);
-  dead.totalClusters = ctx.totalClusters;
   return ctx.engine.run('take over slot', (op: Op) => adoptClusters(op, ctx, [...(dropWindow(op, dead) ?? []), ...dropTruncateLog(op, dead)]));
 }
 

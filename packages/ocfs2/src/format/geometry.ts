@@ -16,7 +16,7 @@ export interface Geometry {
   readonly clusterSize: number;
   /** Blocks per cluster. */
   readonly bpc: number;
-  /** Clusters of the volume as the superblock says; the global bitmap's dinode is the newer truth after an online grow. */
+  /** Clusters a block number may lie in: the volume's as far as is known here. Grows with the volume (`growGeometry`), never shrinks. */
   readonly totalClusters: number;
   readonly totalBlocks: number;
   readonly compat: number;
@@ -102,6 +102,15 @@ export function parseSuperBlock(block: Block, backup = false): Geometry {
     xattrInlineSize: sb.xattrInlineSize,
     stack: hasStack ? { name: sb.stack, cluster: sb.clusterName, globalHeartbeat: (sb.stackFlags & STACK_GLOBAL_HEARTBEAT) !== 0 } : undefined,
   };
+}
+
+/**
+ * The volume has grown to so many clusters: all that compute with this geometry know from now on. The only change that a geometry
+ * in use ever sees.
+ */
+export function growGeometry(geo: Geometry, clusters: number): void {
+  if (clusters <= geo.totalClusters) return;
+  Object.assign(geo, { totalClusters: clusters, totalBlocks: clusters * geo.bpc });
 }
 
 /** ro_compat features this version does not know; non-zero means: mount read-only only. */

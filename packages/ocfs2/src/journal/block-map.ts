@@ -14,7 +14,7 @@ export interface BlockRun {
 export class BlockMap {
   /** Blocks of the file. */
   readonly blocks: number;
-  readonly #runs: readonly BlockRun[];
+  readonly runs: readonly BlockRun[];
   /** File block at which each run starts. */
   readonly #starts: readonly number[];
 
@@ -29,7 +29,7 @@ export class BlockMap {
       starts.push(blocks);
       blocks += count;
     }
-    this.#runs = runs;
+    this.runs = runs;
     this.#starts = starts;
     this.blocks = blocks;
   }
@@ -37,18 +37,18 @@ export class BlockMap {
   /** Block on the volume of file block `index`, and how many blocks from there on are adjacent. */
   at(index: number): BlockRun {
     if (index < 0 || index >= this.blocks) throw new InternalError('LOG_RANGE', `log block ${index} of ${this.blocks}`);
-    let low = 0, high = this.#runs.length - 1;
+    let low = 0, high = this.runs.length - 1;
     while (low < high) {
       const mid = (low + high + 1) >> 1;
       if (this.#starts[mid] <= index) low = mid;
       else high = mid - 1;
     }
     const skip = index - this.#starts[low];
-    return { blkno: this.#runs[low].blkno + skip, count: this.#runs[low].count - skip };
+    return { blkno: this.runs[low].blkno + skip, count: this.runs[low].count - skip };
   }
 
   /** Is this block of the volume one of the file's? */
   contains(blkno: number): boolean {
-    return this.#runs.some((r) => blkno >= r.blkno && blkno < r.blkno + r.count);
+    return this.runs.some((r) => blkno >= r.blkno && blkno < r.blkno + r.count);
   }
 }

@@ -1,5 +1,5 @@
 /** Runs operations: attempts, needs, admission to the running transaction, publication (see op.ts). */
-import { InternalError } from '@lunfs/device';
+import { CorruptionError, InternalError } from '@lunfs/device';
 import type { Geometry } from '../format/geometry.js';
 import type { BlockCache, CacheEntry } from './block-cache.js';
 import type { RankedLock } from './lock-order.js';
@@ -52,6 +52,8 @@ export class Engine {
   #refusal: Error | undefined;
   /** Sees what an operation is about to change and adds to it, in the same transaction: quota. May throw, as the operation may. */
   charge: ((op: Op) => void) | undefined;
+  /** Looks whether the volume has grown (volume/size.ts); undefined: it cannot, as nobody else has it. */
+  relearn: (() => Promise<void>) | undefined;
 
   constructor(
     readonly geo: Geometry,
@@ -104,7 +106,8 @@ export class Engine {
       for (const fn of op.hooks.applied) fn();
       return result;
     } catch (error) {
-      if (error instanceof Need) return undefined;
+      // What looks corrupt may be new: the operation that waits finds out.
+      if (error instanceof Need || (error instanceof CorruptionError && this.relearn !== undefined)) return undefined;
       this.failed(error);
       throw error;
     } finally {
@@ -138,13 +141,18 @@ export class Engine {
         const op = new Op(name, this.geo, now, locks, this.cache, readOnly);
         let result: T;
         if (this.#refusal !== undefined && !readOnly) throw this.#refusal;
+        const known = this.geo.totalClusters;
         try {
           result = body(op);
           if (this.charge !== undefined && op.overlay.size > 0) this.charge(op);
         } catch (error) {
-          if (!(error instanceof Need)) throw error;
-          if (error.release) locks.release();
-          await error.satisfy();
+          try {
+            if (!(error instanceof Need)) throw error;
+            if (error.release) locks.release();
+            await error.satisfy();
+          } catch (failure) {
+            await this.#unlessGrown(failure, known, locks);
+          }
           continue;
         }
         if (!this.#apply(op)) {
@@ -161,6 +169,14 @@ export class Engine {
     } finally {
       release?.();
     }
+  }
+
+  /** Throws the error, unless it is corruption as long as the volume has `known` clusters, and it has more by now. */
+  async #unlessGrown(error: unknown, known: number, locks: LockSession): Promise<void> {
+    if (!(error instanceof CorruptionError) || this.relearn === undefined) throw error;
+    locks.release();
+    await this.relearn();
+    if (this.geo.totalClusters === known) throw error;
   }
 
   /** Publish a finished attempt. False: the running transaction has no room. */

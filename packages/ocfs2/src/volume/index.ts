@@ -26,5 +26,6 @@ export type { HostCaches } from './host-caches.js';
 export { openWritable, pageRead, pageWrite, whilePagesMayGo } from './page-io.js';
 export type { ClusterMember } from './cluster-member.js';
 export { type FlockOptions, Flocks } from './flocks.js';
+export type { BlockChange, GrowOptions, Growth, GrowthPlan } from './grow.js';
 export { type MountOptions, type Recovery, Volume } from './mount.js';
 export { type BackendOptions, type DirectAccess, SharedFile } from './file-backend.js';

@@ -26,6 +26,7 @@ import { flushAllTimes, giveUpFile } from './file-state.js';
 import { cutToSize } from './file-truncate.js';
 import { Flocks } from './flocks.js';
 import { type OrphanRecovery, recoverOrphans } from './inode-life.js';
+import { type GrowOptions, type Growth, type GrowthPlan, growVolume, planGrowth } from './grow.js';
 import { type HostCaches, setCaches } from './host-caches.js';
 import { Namespace } from './namespace-volume.js';
 import { NodeRecovery, type TakenOver } from './node-recovery.js';
@@ -35,6 +36,7 @@ import { Quota } from '../quota/index.js';
 import { systemRandom } from './random.js';
 import { recoverJournals, settleSlots } from './recovery.js';
 import { replayedView } from './replay-overlay.js';
+import { mendSize, relearnSize } from './size.js';
 import { SlotMap } from './slot-map.js';
 import { MetaValues, keepValues, metaValue } from './value-blocks.js';
 
@@ -135,7 +137,7 @@ export class Volume {
     const locks = buildLocks(cache, options, { log, ctx: undefined });
     const engine = buildEngine(cache, locks, log, options, () => undefined);
     const ctx = new FsContext(geo, sys, 0, engine, options.random ?? systemRandom);
-    await readTotalClusters(ctx);
+    await readSize(ctx);
     const volume = new Volume(device, ctx, { slots, blocks: 0 }, undefined);
     volume.stopChanges(new UsageError('READ_ONLY', 'EROFS', `${geo.device} is mounted read-only`, { device: geo.device }));
     return volume;
@@ -160,10 +162,11 @@ export class Volume {
     const locks = buildLocks(cache, options, parts);
     const engine = buildEngine(cache, locks, journal, options, stop);
     const ctx = (parts.ctx = new FsContext(geo, sys, slot, engine, options.random ?? systemRandom));
-    await readTotalClusters(ctx);
+    await readSize(ctx);
     const blocks = recovered.reduce((sum, r) => sum + r.blocks, 0);
     volume = new Volume(device, ctx, { slots: recovered.map((r) => r.slot), blocks }, { journal, journalInode, slotMap, locks });
     await settleSlots(ctx);
+    await mendSize(ctx);
     await volume.quota?.start(options.timers ?? systemTimers);
     const orphans = await volume.#recoverOrphans(allSlots(geo));
     return Object.assign(volume, { recovery: { ...volume.recovery, orphans } });
@@ -213,10 +216,11 @@ export class Volume {
       const engine = buildEngine(cache, locks, journal, options, stop);
       const ctx = (parts.ctx = new FsContext(geo, sys, slot, engine, options.random ?? systemRandom));
       keepValues(ctx, values);
+      engine.relearn = () => relearnSize(ctx);
       volume = new Volume(device, ctx, { slots: [], blocks: 0 }, { journal, journalInode, slotMap, locks, membership: { dlm: member.dlm, recovery, reader, unsubscribe, chores: [] } });
       recovery.begin(ctx);
       await recovery.settled();
-      await readTotalClusters(ctx);
+      await mendSize(ctx);
       await volume.quota?.start(options.timers ?? systemTimers);
       const taken = new Set(slotMap.taken().map((entry) => entry.slot));
       const orphans = await volume.#recoverOrphans(allSlots(geo).filter((other) => other === slot || !taken.has(other)));
@@ -249,8 +253,22 @@ export class Volume {
 
   /** A dead node's slot is free again: what it left is dealt with as its owner would have. */
   private async finishRecovery({ slot }: TakenOver): Promise<void> {
+    await mendSize(this.ctx);
     await this.quota?.recover(slot);
     await this.#recoverOrphans([slot]);
+  }
+
+  /**
+   * Make the volume as large as its device, or `size` bytes, while it is in use here and on other nodes. Can be run again after a crash.
+   * Throws SHRINK, DEVICE_TOO_SMALL, JOURNAL_ADDRESS, GROUPS_TOO_SMALL, GROWING.
+   */
+  grow(options: GrowOptions = {}): Promise<Growth> {
+    return growVolume(this.ctx, options);
+  }
+
+  /** What `grow` would do, and every block that it would change. Nothing is changed. */
+  planGrowth(options: GrowOptions = {}): Promise<GrowthPlan> {
+    return planGrowth(this.ctx, options);
   }
 
   /**
@@ -418,7 +436,7 @@ function buildEngine(cache: BlockCache, locks: LockManager, log: Log, options: M
   return new Engine(cache.geo, cache, locks, log, options.clock ?? systemClock, failed);
 }
 
-/** The global bitmap's dinode knows the size after an online grow; the superblock may be older (ondisk-format.md 11.1). */
-async function readTotalClusters(ctx: FsContext): Promise<void> {
-  ctx.totalClusters = await ctx.engine.read('volume size', (op) => ctx.inode(op, ctx.sys.globalBitmap, PR).di.clusters);
+/** The superblock of a volume that has grown may be older than its bitmap (size.ts). */
+async function readSize(ctx: FsContext): Promise<void> {
+  await ctx.engine.read('volume size', (op) => void ctx.inode(op, ctx.sys.globalBitmap, PR));
 }

@@ -27,6 +27,7 @@ import { JournalInode, replayJournal } from '../journal/index.js';
 import { EX, type LockManager, SUPER_LOCK, isPrivate, lockName } from '../locking/index.js';
 import type { ClusterMember } from './cluster-member.js';
 import type { RecoveredSlot } from './recovery.js';
+import { relearnSize } from './size.js';
 import { SlotMap } from './slot-map.js';
 
 /** A slot whose journal is replayed: what is left to do once the gate is open. */
@@ -199,6 +200,8 @@ export class NodeRecovery {
   async #recoverDead(ctx: FsContext): Promise<TakenOver[]> {
     const { reader, sys, locks } = this.options;
     const slotMap = await SlotMap.read(reader, sys.slotMap);
+    // A dead node may have grown the volume, or used what another had added: blocks in its log lie there.
+    await relearnSize(ctx);
     const nodes: number[] = [], replayed: ReplayedSlot[] = [], taken: TakenOver[] = [];
     try {
       for (const node of this.#dead) {

@@ -44,7 +44,6 @@ export async function recoverJournals(reader: RawReader, sys: SystemFiles, keepD
 export async function settleSlots(ctx: FsContext): Promise<void> {
   for (let slot = 0; slot < ctx.geo.maxSlots; slot++) {
     const owner = slot === ctx.slot ? ctx : new FsContext(ctx.geo, ctx.sys, slot, ctx.engine, ctx.random);
-    owner.totalClusters = ctx.totalClusters;
     await closeLocalAlloc(owner);
     await flushTruncateLog(owner);
   }

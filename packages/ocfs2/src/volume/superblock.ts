@@ -8,18 +8,18 @@ import { Block } from '../format/block.js';
 import { stampCheck } from '../format/blockcheck.js';
 import { SUPER_BLOCK_BLKNO } from '../format/constants.js';
 import { type Geometry, backupBlocks, hasBackups, parseSuperBlock } from '../format/geometry.js';
-import { Dinode, SuperBlock, type SuperBlockView } from '../format/structs.js';
+import { Dinode, type DinodeView, SuperBlock, type SuperBlockView } from '../format/structs.js';
 
 /** Byte of its i_check. */
 export const SUPER_BLOCK_CHECK_AT = 0x80;
 
 /** Read the superblock, let `change` edit it, write it and its backups, flush. Returns the new geometry. */
-export async function updateSuperBlock(device: BlockDevice, geo: Geometry, change: (sb: SuperBlockView) => void): Promise<Geometry> {
+export async function updateSuperBlock(device: BlockDevice, geo: Geometry, change: (sb: SuperBlockView, di: DinodeView) => void): Promise<Geometry> {
   const bytes = new Uint8Array(geo.blockSize);
   await device.read(SUPER_BLOCK_BLKNO * geo.blockSize, bytes);
   const block = new Block(geo.device, SUPER_BLOCK_BLKNO, bytes);
   parseSuperBlock(block);
-  change(SuperBlock.at(block));
+  change(SuperBlock.at(block), Dinode.at(block));
   if (geo.metaecc) stampCheck(bytes, SUPER_BLOCK_CHECK_AT);
   const changed = parseSuperBlock(block);
   await device.write(SUPER_BLOCK_BLKNO * geo.blockSize, bytes);

@@ -19,15 +19,17 @@ const READS = 'changes nothing';
 const IN_ALL = 'in every script';
 const PART = 'a part of other operations';
 const AMONG_MEMBERS = 'what a member does of another that died: test/cluster, where members die at any moment of it';
+const GROWTH = 'test/crash/grow.test.ts crashes at each write of it';
 const OFFLINE = 'one write of one sector and a flush, which is there or not; offline, no journal';
 
-const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL | typeof PART | typeof AMONG_MEMBERS | typeof OFFLINE>> = {
+const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL | typeof PART | typeof AMONG_MEMBERS | typeof GROWTH | typeof OFFLINE>> = {
   'Namespace.root': READS, 'Namespace.lookup': READS, 'Namespace.find': READS, 'Namespace.refer': READS, 'Namespace.attributes': READS, 'Namespace.readlink': READS,
   'Namespace.getXattr': READS, 'Namespace.listXattr': READS, 'Namespace.statistics': READS, 'Namespace.readAhead': READS,
   'Namespace.create': ['names', 'mkdir'], 'Namespace.link': ['names', 'link'], 'Namespace.unlink': ['names', 'unlink'], 'Namespace.rmdir': ['names', 'rmdir'], 'Namespace.rename': ['names', 'rename'],
   'Namespace.reflink': ['clones', 'reflink'], 'Namespace.readdir': ['acls', 'list'], 'Namespace.change': ['attributes', 'change'], 'Namespace.setFlags': ['acls', 'flags'],
   'Namespace.setXattr': ['xattrs', 'setxattr'], 'Namespace.dropCapability': ['xattrs', 'uncap'], 'Namespace.removeXattr': ['xattrs', 'removexattr'], 'Namespace.forget': ['names', 'close'],
   'Volume.mount': IN_ALL, 'Volume.geo': READS, 'Volume.sync': ['files', 'sync'], 'Volume.unmount': IN_ALL, 'Volume.stopChanges': READS, 'Volume.caches': READS,
+  'Volume.grow': GROWTH, 'Volume.planGrowth': READS, 'alloc.addClusters': PART, 'alloc.bitmapShape': READS, 'alloc.growthSteps': READS,
   'Volume.finishRecovery': AMONG_MEMBERS, 'volume.Flocks': READS,
   'SharedFile.gate': READS, 'SharedFile.gated': READS, 'SharedFile.size': READS, 'SharedFile.load': READS, 'SharedFile.backend': READS, 'SharedFile.close': READS,
   'backend.direct': READS, 'backend.size': READS, 'backend.readOnly': READS, 'backend.read': READS, 'backend.status': READS, 'backend.close': READS,

@@ -21,7 +21,6 @@ interface Change {
 /** One host's way to the LUN. Requests take a few turns of the event loop and end in any order. */
 export class HostDevice implements BlockDevice {
   readonly name: string;
-  readonly size: number;
   readonly logicalBlockSize: number;
   readonly readOnly = false;
   readonly canDiscard = false;
@@ -35,8 +34,14 @@ export class HostDevice implements BlockDevice {
 
   constructor(private readonly lun: MemoryDevice, node: number, private readonly random: Random) {
     this.name = `lun of node ${node}`;
-    this.size = lun.size;
     this.logicalBlockSize = lun.logicalBlockSize;
+  }
+
+  /** Bytes this host sees of the LUN; undefined: all. */
+  sees: number | undefined;
+
+  get size(): number {
+    return this.sees ?? this.lun.size;
   }
 
   /** What is under way happens, in whole or up to a logical block, or not at all. */
