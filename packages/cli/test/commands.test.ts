@@ -27,7 +27,7 @@ describe('help and misuse', () => {
   it('has a help page with examples for every command', async () => {
     const main = await cli.must('--help');
     const names = [...main.matchAll(/^ {2}([a-z0-9]+)(?: \[options\])?(?: <.*>)?(?: \[.*\])? {2,}/gm)].map((match) => match[1]);
-    expect(names).toEqual(expect.arrayContaining(['mkfs', 'mount', 'umount', 'info', 'df', 'ls', 'cat', 'cp', 'rm', 'mkdir', 'mv', 'stat', 'check', 'dump', 'export', 'o2cb', 'quota']));
+    expect(names).toEqual(expect.arrayContaining(['mkfs', 'mount', 'umount', 'info', 'df', 'ls', 'cat', 'cp', 'rm', 'mkdir', 'mv', 'stat', 'check', 'dump', 'export', 'grow', 'o2cb', 'quota']));
     for (const name of ['cp', 'dump', 'mkfs']) expect(await cli.must(name, '--help')).toContain('Examples:');
     expect(await cli.must('disk', 'create', '--help')).toContain('lunfs disk create');
     expect(await cli.must('--version')).toMatch(/^\d+\.\d+\.\d+\n$/);
@@ -298,6 +298,25 @@ it('copies data without a difference in either direction, holes as holes', async
   const hash = (name: string) => createHash('sha256').update(fs.readFileSync(inside(name))).digest('hex');
   expect(hash('holes-out')).toBe(hash('holes'));
   expect(fs.statSync(inside('holes-out')).blocks * 512).toBeLessThan(MIB);
+});
+
+describe('grow', () => {
+  it('enlarges a volume to its device\'s size, and says before which blocks it would change', { timeout: 300_000 }, async () => {
+    await cli.volume('small.img', 100 * MIB);
+    fs.truncateSync(inside('small.img'), 300 * MIB);
+    const plan = await cli.json<{ from: number; to: number; fromBytes: number; toBytes: number; groupsAdded: number; blocks: { blkno: number; count: number; what: string }[] }>('grow', '--dry-run', 'small.img');
+    expect(plan).toMatchObject({ fromBytes: 100 * MIB, toBytes: 300 * MIB });
+    expect(plan.blocks).toContainEqual({ blkno: 2, count: 1, what: 'superblock' });
+    expect(await cli.must('grow', '-n', 'small.img')).toMatch(/^small\.img: from 100 MiB to 300 MiB: \d+ clusters, \d+ groups\n\n +Block +Count +What\n +2 +1 +superblock\n/);
+    expect((await cli.json<{ bytes: number }[]>('df', 'small.img'))[0].bytes).toBe(100 * MIB);
+    expect(await cli.must('grow', '--size', '200M', 'small.img')).toContain('from 100 MiB to 200 MiB');
+    expect(await refused(['grow', '--size', '150M', 'small.img'])).toContain('cannot be made smaller');
+    expect(await refused(['grow', '--size', '400M', 'small.img'])).toContain('enlarge the LUN first');
+    expect(await cli.json('grow', 'small.img')).toMatchObject({ fromBytes: 200 * MIB, to: plan.to });
+    expect(await cli.must('grow', 'small.img')).toBe('small.img: 300 MiB, as large as it can be\n');
+    expect((await cli.json<{ bytes: number }[]>('df', 'small.img'))[0].bytes).toBe(300 * MIB);
+    expect(await cli.must('check', 'small.img')).toContain('clean');
+  });
 });
 
 describe('quota', () => {

@@ -1,6 +1,7 @@
 /** A client of a volume process's control socket: what the command line talks to a mounted volume through. */
 import type * as net from 'node:net';
 import { UsageError } from '@lunfs/device';
+import type { GrowOptions, Growth, GrowthPlan } from '@lunfs/ocfs2';
 import type { DomainFacts, LockFacts, LockQuery } from './cluster/volume-domain.js';
 import { ControlConnection, connectControl } from './control-connection.js';
 import type { CreateDiskOptions, DiskExtents, DiskFacts } from './disks.js';
@@ -37,6 +38,16 @@ export class VolumeProcess extends ControlConnection {
   /** Everything acknowledged so far is durable. */
   sync(): Promise<void> {
     return this.call('sync');
+  }
+
+  /** Enlarge the volume: see `Volume.grow`. */
+  grow({ size, progress }: GrowOptions = {}): Promise<Growth> {
+    return this.call('grow', { size }, progress);
+  }
+
+  /** What that would change. */
+  planGrowth({ size }: Pick<GrowOptions, 'size'> = {}): Promise<GrowthPlan> {
+    return this.call('grow.plan', { size });
   }
 
   /** The volume's domain as this node sees it. Throws NOT_A_MEMBER. */

@@ -13,6 +13,8 @@ export const VOLUME_METHODS: Methods<HostVolume> = {
   domain: ({ target }) => target.member.facts(),
   locks: ({ target, params }) => target.member.locks({ limit: params.optionalNumber('limit'), busy: params.boolean('busy') }),
   sync: ({ target: host }) => host.volume.sync(),
+  grow: ({ target: host, params, progress }) => host.volume.grow({ size: params.optionalNumber('size'), progress }),
+  'grow.plan': ({ target: host, params }) => host.volume.planGrowth({ size: params.optionalNumber('size') }),
   stop: ({ stop }) => stop(),
   'disk.create': ({ target: host, params, progress }) => host.createDisk(params.string('path'), {
     size: params.number('size'), allocation: params.oneOf('allocation', ['thin', 'thick-zeroed', 'thick-unwritten']), progress,

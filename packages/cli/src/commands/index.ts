@@ -17,6 +17,7 @@ export const commands: readonly CommandEntry[] = [
   { name: 'locks', load: async () => (await import('./locks.js')).locks },
   { name: 'info', load: async () => (await import('./info.js')).info },
   { name: 'df', load: async () => (await import('./df.js')).df },
+  { name: 'grow', load: async () => (await import('./grow.js')).grow },
   { name: 'ls', load: async () => (await import('./ls.js')).ls },
   { name: 'cat', load: async () => (await import('./cat.js')).cat },
   { name: 'cp', load: async () => (await import('./cp.js')).cp },
