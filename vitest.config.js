@@ -8,7 +8,7 @@ const common = { pool: 'forks', testTimeout: 60_000, hookTimeout: 60_000 };
 // Tests that mount no volume, and tests that choose their locks themselves, both kinds among them.
 const ownLocks = [
   'packages/ocfs2/test/{check,cluster,format,inspect,journal,locking,mkfs,txn}/**', 'packages/ocfs2/test/volume/*crash*.test.ts', 'packages/ocfs2/test/crash/**',
-  'packages/ocfs2/test/volume/{model,namespace-model,hostile-cluster,downgrade,file-backend}.test.ts', 'packages/ocfs2/test/concurrency/**', 'packages/ocfs2/test/quota/**',
+  'packages/ocfs2/test/volume/{model,namespace-model,hostile-cluster,downgrade,file-backend,grow}.test.ts', 'packages/ocfs2/test/concurrency/**', 'packages/ocfs2/test/quota/**',
 ];
 
 export default defineConfig({

@@ -20,7 +20,7 @@ import { RawReader } from '../inspect/raw-reader.js';
 import { JournalInode } from '../journal/index.js';
 import { LogReader } from '../journal/replay.js';
 import { EX, PR } from '../locking/levels.js';
-import { asGrower, growing, holdingBitmap, settleSuperSize, writeSuperSize } from './size.js';
+import { asGrower, growing, holdingBitmap, mended, settleSuperSize, writeSuperSize } from './size.js';
 
 /** Groups in one transaction. */
 const STRIDE = 8;
@@ -83,20 +83,23 @@ async function needLargeBlockNumbers(ctx: FsContext): Promise<void> {
 }
 
 export async function growVolume(ctx: FsContext, options: GrowOptions): Promise<Growth> {
-  const grown = await asGrower(ctx, async () => {
-    const start = await ctx.engine.run('volume size', (op) => bitmapShape(op, ctx, EX));
-    const target = await targetOf(ctx, start.clusters, options);
-    const taken: GrowthStep[] = [];
-    for (let at = start.clusters; at < target; at = taken.at(-1)!.to) {
-      taken.push(...(await stride(ctx, target)));
-      options.progress?.(taken.at(-1)!.to - start.clusters, target - start.clusters);
-    }
-    await ctx.engine.log.commit();
-    await settleSuperSize(ctx);
-    return summary(ctx, start.clusters, target, taken);
-  });
+  const work = (): Promise<{ result: Growth } | undefined> => asGrower(ctx, () => growTo(ctx, options));
+  const grown = (await work()) ?? ((await mended(ctx)) ? await work() : undefined);
   if (grown === undefined) throw growing(ctx.geo.device);
   return grown.result;
+}
+
+async function growTo(ctx: FsContext, options: GrowOptions): Promise<Growth> {
+  const start = await ctx.engine.run('volume size', (op) => bitmapShape(op, ctx, EX));
+  const target = await targetOf(ctx, start.clusters, options);
+  const taken: GrowthStep[] = [];
+  for (let at = start.clusters; at < target; at = taken.at(-1)!.to) {
+    taken.push(...(await stride(ctx, target)));
+    options.progress?.(taken.at(-1)!.to - start.clusters, target - start.clusters);
+  }
+  await ctx.engine.log.commit();
+  await settleSuperSize(ctx);
+  return summary(ctx, start.clusters, target, taken);
 }
 
 function summary({ geo }: FsContext, from: number, to: number, steps: readonly GrowthStep[]): Growth {

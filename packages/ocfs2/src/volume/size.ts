@@ -37,6 +37,8 @@ const RESIZE_LOCK = 'tunefs-online-resize-lock';
 
 /** Mounts that hold it: locks of one node do not keep its own operations apart. */
 const resizing = new WeakSet<FsContext>();
+/** Those that make superblock and bitmap agree: nobody waits long for it, and it begins by itself. */
+const mending = new WeakMap<FsContext, Promise<unknown>>();
 
 /** What superblock and bitmap say on the device; undefined: that one cannot be read as what it should be. */
 async function sizesOnDevice({ geo, sys, engine }: FsContext): Promise<{ superblock?: number; bitmap?: number }> {
@@ -129,7 +131,20 @@ export async function mendSize(ctx: FsContext): Promise<void> {
   const clusters = await ctx.engine.read('volume size', (op) => bitmapSize(op, ctx, PR));
   const { superblock } = await sizesOnDevice(ctx);
   if (clusters === undefined || superblock === undefined || superblock === clusters) return;
-  await asGrower(ctx, () => settleSuperSize(ctx));
+  const mend = asGrower(ctx, () => settleSuperSize(ctx));
+  mending.set(ctx, mend.catch(() => undefined));
+  try {
+    await mend;
+  } finally {
+    mending.delete(ctx);
+  }
+}
+
+/** True once what `mendSize` was doing is done; false if it was doing nothing. */
+export async function mended(ctx: FsContext): Promise<boolean> {
+  const mend = mending.get(ctx);
+  await mend;
+  return mend !== undefined;
 }
 
 /** Somebody else grows the volume. */
