@@ -7,7 +7,7 @@ import { testImage } from '../support/image.js';
 
 const NAMES = 100;
 
-describe.skipIf(lacks('ocfs2-tools', 'fuse'))('listings', () => {
+describe.skipIf(lacks('ocfs2-tools', 'fuse'))('listings', { timeout: 180_000 }, () => {
   const cleanup = new Cleanup();
   afterAll(() => cleanup.run());
 

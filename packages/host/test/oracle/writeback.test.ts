@@ -19,7 +19,7 @@ function python(program: string, ...args: string[]): Promise<string> {
   return must('python3', ['-c', `import os, sys\nd = sys.argv[1]\n${program}`, ...args], { cwd: '/' });
 }
 
-describe.skipIf(lacks('ocfs2-tools', 'fuse'))('mounted with writeback', () => {
+describe.skipIf(lacks('ocfs2-tools', 'fuse'))('mounted with writeback', { timeout: 180_000 }, () => {
   let cleanup: Cleanup;
   let image: TestImage;
   const at = (name: string) => path.join(image.mountPoint, name);
