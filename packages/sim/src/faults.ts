@@ -3,12 +3,12 @@ import type { Random } from '@lunfs/device';
 import type { Machine } from './machine.js';
 import type { World } from './world.js';
 
-export const FAULT_KINDS = ['crash', 'kill', 'partition', 'stall', 'slow'] as const;
+export const FAULT_KINDS = ['crash', 'double', 'kill', 'partition', 'stall', 'slow'] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** From one fault to the next: at least, and at most so much more, milliseconds. */
-const APART_MS = 3000;
-const MORE_MS = 45_000;
+const APART_MS = 2000;
+const MORE_MS = 35_000;
 /** A machine without power comes back after at most so long. */
 const OFF_MS = 40_000;
 /** A machine loses power at one of its next writes. */
@@ -52,6 +52,8 @@ export class Faults {
     switch (kind) {
       case 'crash':
         return this.#crash(machine);
+      case 'double':
+        return this.#double(machine, on);
       case 'kill':
         return machine.daemon?.process?.kill('SIGKILL');
       case 'partition':
@@ -74,6 +76,22 @@ export class Faults {
     if (random.chance(0.5)) machine.crash();
     else machine.path!.writesToLive = 1 + random.int(WRITES);
     this.#comeBack(machine, machine.power);
+  }
+
+  /** One, and another one soon after: while nobody has noticed, or while it recovers the first. */
+  #double(first: Machine, on: readonly Machine[]): void {
+    const { random, world } = this;
+    const second = random.pick(on);
+    const { power } = second;
+    first.crash();
+    this.#comeBack(first, undefined);
+    if (second === first) return;
+    const soon = random.float() * 2 * world.timeouts.deadMs;
+    world.time.after(soon, () => {
+      if (this.#ended || second.power !== power) return;
+      second.path!.writesToLive = 1 + random.int(WRITES);
+      this.#comeBack(second, power);
+    });
   }
 
   #comeBack(machine: Machine, before: Machine['power']): void {
