@@ -35,8 +35,8 @@ describe('the simulator', { timeout: 600_000 }, () => {
   });
 
   // Each of them broke a rule once.
-  test.each([11, 124])('seed %i', async (fixed) => {
-    await run({ seed: fixed, steps: 600 });
+  test.each([2008, 2011])('seed %i: the second dies while it recovers the first', async (fixed) => {
+    await run({ seed: fixed, steps: 600, faults: ['double', 'crash', 'kill'] });
   });
 
   test('fresh seeds', async () => {

@@ -44,6 +44,8 @@ export class AllocState {
   flushing: Promise<void> | undefined;
   /** The own truncate log may hold clusters (true until a flush has shown otherwise: a mount can find some). */
   mayHoldLogged = true;
+  /** How often clusters of a dead node were put there. */
+  adopted = 0;
   window: WindowState;
 
   /** Bits that are clear on disk only once a transaction commits, by group. */

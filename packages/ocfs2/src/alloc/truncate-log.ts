@@ -80,18 +80,23 @@ export function dropTruncateLog(op: Op, ctx: FsContext): ClusterRun[] {
   return runs;
 }
 
-/** Put clusters that belong to nobody into the truncate log, as many runs as it has room for now. Returns the others. */
+/**
+ * Put clusters that belong to nobody into the truncate log, as many runs as it has room for now. Returns the others. Also while it is being
+ * flushed, for our journal holds no image of theirs: a dead node's log was replayed, and before it could free what we had changed, we had
+ * moved our log's tail past that. (The append itself, if it is replayed, is replayed with the later change that takes it back.)
+ */
 export function adoptClusters(op: Op, ctx: FsContext, runs: readonly ClusterRun[]): readonly ClusterRun[] {
-  const state = allocState(ctx);
   const blkno = ctx.sys.truncateLog[ctx.slot];
   const { used, count } = view(ctx.inode(op, blkno, EX));
-  const room = state.flushing === undefined ? Math.min(runs.length, count - used) : 0;
+  const room = Math.min(runs.length, count - used);
   if (room === 0) return runs;
   const log = view(ctx.editInode(op, blkno));
   for (const [i, { start, len }] of runs.slice(0, room).entries()) log.set(used + i, start, len);
   log.used = used + room;
   op.onApply(() => {
+    const state = allocState(ctx);
     state.mayHoldLogged = true;
+    state.adopted++;
   });
   return runs.slice(room);
 }
@@ -115,6 +120,7 @@ export function flushTruncateLog(ctx: FsContext): Promise<void> {
 async function flush(ctx: FsContext): Promise<void> {
   const { engine, sys, slot } = ctx;
   const state = allocState(ctx);
+  const { adopted } = state;
   const used = await engine.read('read truncate log', (op) => view(ctx.inode(op, sys.truncateLog[slot], EX)).used);
   if (used > 0) await engine.log.flush();
   // Last record first, one transaction each: a crash in between leaves exactly the records not yet freed.
@@ -128,6 +134,7 @@ async function flush(ctx: FsContext): Promise<void> {
     return i > 0;
   };
   while (used > 0 && (await engine.run('flush truncate log', freeLast)));
-  state.mayHoldLogged = false;
+  // What a dead node left may have come meanwhile.
+  state.mayHoldLogged = state.adopted !== adopted;
   state.stopStealing();
 }
