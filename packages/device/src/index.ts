@@ -4,6 +4,7 @@ export { AlignedPool, PAGE, adoptAligned, alignedMemory, isAligned } from './ali
 export { DISCARD_FILL, MemoryDevice } from './memory-device.js';
 export { checkRange, checkWritable } from './range-check.js';
 export { FileDevice, type OpenedFile } from './file-device.js';
+export { flock } from './helpers.js';
 export { openDevice, type OpenOptions } from './open-device.js';
 export { IoWorkerDevice, openIoWorkerDevice } from './io-worker-device.js';
 export { openBy, parseMountInfo, type MountEntry, type OpenBy } from './claims.js';

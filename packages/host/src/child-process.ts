@@ -37,6 +37,8 @@ export interface Program {
   readonly env?: NodeJS.ProcessEnv;
   /** Gives the child a socket pair as its descriptor 4. Told the child before anything else happens. */
   readonly begun?: (child: ChildProcess) => void;
+  /** A descriptor of ours that it is to hold open for as long as it lives, as its descriptor 5; with `begun`. */
+  readonly lockFd?: number;
   /** Stable code of its death before it said why. */
   readonly died: string;
 }
@@ -57,10 +59,10 @@ function poolSize(): string {
 }
 
 /** Resolves when the program says that it is ready; rejects with the error that it reports. */
-export async function startProgram<F>({ main, options, what, log, foreground, env, begun, died }: Program): Promise<StartedProgram<F>> {
+export async function startProgram<F>({ main, options, what, log, foreground, env, begun, lockFd, died }: Program): Promise<StartedProgram<F>> {
   const out = foreground ? 'inherit' : fs.openSync(log, 'a', 0o600);
   const child = spawn(process.execPath, [fileURLToPath(main), JSON.stringify(options)], {
-    stdio: ['ignore', out, out, 'pipe', ...(begun ? (['pipe'] as const) : [])], detached: !foreground, env: { ...process.env, UV_THREADPOOL_SIZE: poolSize(), ...env },
+    stdio: ['ignore', out, out, 'pipe', ...(begun ? ['pipe' as const, ...(lockFd === undefined ? [] : [lockFd])] : [])], detached: !foreground, env: { ...process.env, UV_THREADPOOL_SIZE: poolSize(), ...env },
     // Not the caller's: the working directory of a background process would keep a file system busy.
     cwd: foreground ? undefined : '/',
   });

@@ -49,8 +49,8 @@ export function checkSocketPath(socket: string): string {
   throw new UsageError('SOCKET_PATH', 'ENAMETOOLONG', `${resolved} is longer than the ${SOCKET_PATH_MAX} bytes a Unix socket's path may have; choose a shorter one`, { socket });
 }
 
-/** Paths of this host's lunfsd: its control socket, the one for the fence, its log. */
-export function daemonPaths(directory = runDirectory()): { control: string; fence: string; log: string } {
+/** Paths of this host's lunfsd: its control socket, the one for the fence, its log, and the lock of the incarnation. */
+export function daemonPaths(directory = runDirectory()): { control: string; fence: string; log: string; lock: string } {
   const base = path.join(directory, 'lunfsd');
-  return { control: checkSocketPath(`${base}.control`), fence: checkSocketPath(`${base}.fence`), log: `${base}.log` };
+  return { control: checkSocketPath(`${base}.control`), fence: checkSocketPath(`${base}.fence`), log: `${base}.log`, lock: `${base}.lock` };
 }

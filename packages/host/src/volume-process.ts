@@ -19,7 +19,7 @@ export interface StartOptions extends ProcessOptions {
   /** Stay attached to the caller's terminal and process group. */
   readonly foreground?: boolean;
   /** lunfsd's: where sockets and log go, and what it needs of the child from its first moment. */
-  readonly supervised?: { readonly runDirectory: string; readonly begun: (child: ChildProcess) => void };
+  readonly supervised?: { readonly runDirectory: string; readonly lockFd: number; readonly begun: (child: ChildProcess) => void };
 }
 
 export type StartedProcess = StartedProgram<VolumeFacts>;
@@ -49,6 +49,6 @@ function absolute(options: ProcessOptions): ProcessOptions {
 export async function startVolumeProcess({ foreground = false, supervised, ...options }: StartOptions): Promise<StartedProcess> {
   return startProgram<VolumeFacts>({
     main: new URL('./main.js', import.meta.url), options: absolute(options), what: `the process for ${options.device}`, died: 'VOLUME_PROCESS_DIED', foreground,
-    log: processPaths(options.device, supervised?.runDirectory).log, env: supervised && { LUNFS_RUN_DIR: supervised.runDirectory }, begun: supervised?.begun,
+    log: processPaths(options.device, supervised?.runDirectory).log, env: supervised && { LUNFS_RUN_DIR: supervised.runDirectory }, begun: supervised?.begun, lockFd: supervised?.lockFd,
   });
 }

@@ -72,7 +72,8 @@ export class VolumeProcess implements Incarnation {
     const { world } = this;
     const { trace, locks } = world;
     const scheduler = this.#scheduler();
-    this.#domain = await VolumeDomain.join({ join: () => this.#join() }, this.#disk.name, undefined, (line) => trace.note(`${this.name}: ${line}`), scheduler);
+    // There is one disk: nobody can be on the network and on another one.
+    this.#domain = await VolumeDomain.join({ join: () => this.#join(), admit: () => Promise.resolve() }, this.#disk.name, undefined, (line) => trace.note(`${this.name}: ${line}`), scheduler);
     const domain = this.#domain;
     this.volume = await Volume.mount(this.#disk, {
       cluster: { node: domain.node, dlm: locks.watch(this, domain.dlm), live: () => domain.live(), onDeath: (listener) => domain.onDeath(listener), suspects: () => domain.suspects(), onSuspicion: (listener) => domain.onSuspicion(listener) },

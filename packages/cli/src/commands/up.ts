@@ -11,6 +11,7 @@ interface UpOptions {
   readonly cluster?: string;
   readonly config?: string;
   readonly settings?: string;
+  readonly watchdog?: string;
   readonly data?: string;
   readonly foreground?: boolean;
 }
@@ -19,11 +20,12 @@ export function up(program: Command): void {
   useData(program
     .command('up')
     .summary('start lunfsd: this host becomes ready to be a member of its cluster')
-    .description('Start lunfsd, which beats, connects and supervises for the volumes of a cluster that this host mounts. Nothing is written to any volume before one is mounted.')
+    .description('Start lunfsd, which beats, connects and supervises for the volumes of a cluster that this host mounts. Nothing is written to any volume before one is mounted; with global heartbeat it beats at once on the volumes that cluster.conf names.')
     .option('--node <name>', "name of this host in cluster.conf (default: the host's name)")
     .option('--cluster <name>', 'cluster of the file (default: O2CB_BOOTCLUSTER, or the only one)')
     .option('--config <file>', 'cluster.conf (default /etc/ocfs2/cluster.conf)')
     .option('--settings <file>', 'timeouts (default /etc/default/o2cb or /etc/sysconfig/o2cb)')
+    .option('--watchdog <device>', 'watchdog that resets this host when its I/O cannot be stopped in time, fed while volumes are mounted (default: LUNFS_WATCHDOG of the settings, else none)')
     .option('-f, --foreground', 'stay, until Ctrl-C')
     .addHelpText('after', examples('lunfs up', 'lunfs mount /dev/mapper/lun0 /mnt', 'lunfs cluster status'))
     .action(async ({ foreground = false, ...options }: UpOptions) => {

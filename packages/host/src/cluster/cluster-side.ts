@@ -34,6 +34,7 @@ export class ClusterSide {
   readonly #link: Link;
   #member: RemoteMember | undefined;
   #joining: { readonly resolve: (joining: Joining) => void; readonly reject: (error: Error) => void } | undefined;
+  #admitting: { readonly resolve: () => void; readonly reject: (error: Error) => void } | undefined;
 
   constructor(spec: ClusterSpec) {
     this.#fence = new FenceClient(spec);
@@ -53,6 +54,14 @@ export class ClusterSide {
     });
     await this.fence.opened();
     return { volume, joining, member: this.#member! };
+  }
+
+  /** The domain is joined. Rejects, by lunfsd's reasons, when a member of it is not on our disk: then nothing may be read or written. */
+  async admit(members: readonly number[]): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#admitting = { resolve, reject };
+      this.#link.sendJson(KIND.joined, members);
+    });
   }
 
   /** What the next incarnation is to serve as well, should this one not end by itself. */
@@ -77,7 +86,10 @@ export class ClusterSide {
         return;
       }
       case KIND.refused:
-        this.#joining?.reject(fromWire(jsonOf<WireError>(frame)));
+        (this.#admitting ?? this.#joining)?.reject(fromWire(jsonOf<WireError>(frame)));
+        return;
+      case KIND.admitted:
+        this.#admitting?.resolve();
         return;
       default:
         if (this.#member?.receive(frame) !== true) throw new InternalError('LINK_FRAME', `lunfsd sent a frame of kind ${frame.kind} that means nothing now`, { kind: frame.kind });

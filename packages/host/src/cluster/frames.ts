@@ -20,6 +20,8 @@ export const KIND = {
   left: 6,
   /** JSON: what the process exports now (`ExportSpec[]`): the next incarnation exports it, too. */
   exports: 7,
+  /** JSON: the domain is joined, its members (`number[]`): may the volume be used? Answered by ADMITTED or REFUSED. */
+  joined: 8,
 
   /** How request `id` ended: `node` an index of RESULTS, `value` the status. */
   result: 33,
@@ -34,6 +36,8 @@ export const KIND = {
   refused: 38,
   /** Payload: who is suspected now (o2cb's `Suspicion`). */
   suspects: 39,
+  /** The members of the domain beat where this node sees it: the volume may be used. */
+  admitted: 40,
 } as const;
 
 /** Indexes on the wire of how a request ended. */

@@ -56,10 +56,16 @@ export class VolumeDomain implements ClusterMember {
   }
 
   /** Be a member of the volume's domain. The device must be this process's alone. Rejects with what lunfsd or the domain refuses. */
-  static async join(side: Pick<ClusterSide, 'join'>, device: string, logicalBlockSize: number | undefined, log: (line: string) => void, scheduler: Scheduler = hostScheduler): Promise<VolumeDomain> {
+  static async join(side: Pick<ClusterSide, 'join' | 'admit'>, device: string, logicalBlockSize: number | undefined, log: (line: string) => void, scheduler: Scheduler = hostScheduler): Promise<VolumeDomain> {
     const { volume, joining, member } = await side.join(device, logicalBlockSize);
     const domain = new VolumeDomain(member, lockManager(member, joining, log, scheduler), volume.uuid, log);
     await new Promise<void>((resolve, reject) => domain.#domain.join((error) => (error ? reject(error) : resolve())));
+    try {
+      await side.admit(domain.#domain.inspect().members);
+    } catch (error) {
+      await domain.leave();
+      throw error;
+    }
     return domain;
   }
 

@@ -6,13 +6,16 @@ import os from 'node:os';
 import { ClusterError, UsageError, monotonicMs } from '@lunfs/device';
 import { type ClusterConfig, type ClusterNode, DEFAULT_CLUSTER_CONF, type HeartbeatMode, type PeerStatistics, type RegionFacts, type Timeouts, localNode, readClusterConf, readSettings, refuseClone, timeoutsOf } from '@lunfs/o2cb';
 import { pause } from '../clock.js';
-import { type OpenedVolume, slotHolders } from '../cluster/joining.js';
+import { type OpenedVolume, inspectVolume, slotHolders } from '../cluster/joining.js';
 import type { VolumeFacts } from '../host-volume.js';
 import { daemonPaths, deviceIdentity, runDirectory } from '../run-directory.js';
+import { clonesOf, volumesHere } from './devices.js';
+import { onlyIncarnation } from './incarnation.js';
 import { type Beating, type ManagedFacts, ManagedVolume, type NodeOf, type VolumeSpec } from './managed-volume.js';
 import { NodeStack } from './node-stack.js';
 import type { DaemonOptions } from './options.js';
 import { Supervisor } from './supervisor.js';
+import { WatchdogGuard } from './watchdog-guard.js';
 
 /** A node as this one sees it. */
 export interface NodeFacts extends ClusterNode {
@@ -47,6 +50,7 @@ interface Identity {
   readonly config: ClusterConfig;
   readonly local: ClusterNode;
   readonly timeouts: Timeouts;
+  readonly watchdog?: WatchdogGuard;
 }
 
 export class Lunfsd implements NodeOf {
@@ -56,7 +60,7 @@ export class Lunfsd implements NodeOf {
   #current: NodeStack | undefined;
   #leaving = false;
 
-  private constructor(private readonly identity: Identity, readonly runDirectory: string, readonly supervisor: Supervisor, readonly log: (line: string) => void) {
+  private constructor(private readonly identity: Identity, readonly runDirectory: string, readonly lockFd: number, readonly supervisor: Supervisor, readonly log: (line: string) => void) {
     this.#stack = this.#incarnation();
   }
 
@@ -67,14 +71,17 @@ export class Lunfsd implements NodeOf {
     const conf = readClusterConf(file);
     const named = options.cluster ?? (conf.clusters.length === 1 ? conf.clusters[0].name : settings.bootCluster);
     const config = conf.cluster(named);
-    if (config.heartbeatMode === 'global') {
-      throw new UsageError('GLOBAL_HEARTBEAT', 'EOPNOTSUPP', `cluster "${config.name}" has heartbeat_mode = global, lunfsd beats on the volumes it mounts (local): set it to local on all nodes (lunfs o2cb heartbeat-mode ${config.name} local), or leave this cluster to the kernel's nodes`, { file, cluster: config.name });
+    if (config.heartbeatMode === 'global' && config.regions.length === 0) {
+      throw new UsageError('NO_REGIONS', 'EINVAL', `cluster "${config.name}" has heartbeat_mode = global, but ${file} names no heartbeat region: add one or, to survive the loss of one, three, the same on all nodes (lunfs o2cb add-heartbeat ${config.name} DEVICE)`, { file, cluster: config.name });
     }
     const local = localNode(config, options.node ?? os.hostname(), file);
     const timeouts = timeoutsOf(settings);
     const directory = runDirectory({ ...process.env, LUNFS_RUN_DIR: options.data ?? process.env.LUNFS_RUN_DIR });
+    const device = options.watchdog ?? settings.watchdog;
+    const watchdog = device === '' ? undefined : WatchdogGuard.of(device, timeouts, log);
+    const lockFd = await onlyIncarnation(directory, timeouts);
     const supervisor = await Supervisor.start(daemonPaths(directory).fence, timeouts);
-    const daemon = new Lunfsd({ config, local, timeouts }, directory, supervisor, log);
+    const daemon = new Lunfsd({ config, local, timeouts, watchdog }, directory, lockFd, supervisor, log);
     await daemon.#stack;
     return daemon;
   }
@@ -126,25 +133,32 @@ export class Lunfsd implements NodeOf {
   async leave(): Promise<void> {
     this.#leaving = true;
     await Promise.all([...this.#volumes].map((volume) => volume.stop()));
+    await this.#current?.leave();
     this.#current?.close();
     await this.supervisor.close();
   }
 
   async beat(volume: OpenedVolume): Promise<Beating> {
-    this.#checkVolume(volume);
+    await this.#checkVolume(volume);
     const stack = await this.#stack;
-    const region = await stack.beat(volume);
+    const { config, local, timeouts } = this.identity;
+    const global = config.heartbeatMode === 'global';
+    const region = global ? stack.globalRegion() : await stack.beat(volume);
     try {
       await stack.settled(volume, await slotHolders(volume.device, volume.region.blockBytes));
       await stack.connected(volume);
+      await stack.seen(volume, []);
     } catch (error) {
       await region.stop();
       throw error;
     }
-    const { config, local, timeouts } = this.identity;
     const { membership, suspicion } = stack.member;
     const live = [...membership.live], suspects = [...suspicion.suspects];
-    return { region, member: stack.member, joining: { node: local.number, live, suspects, nodes: config.nodes, heartbeatMode: config.heartbeatMode, regions: [], timeouts } };
+    return { region, member: stack.member, joining: { node: local.number, live, suspects, nodes: config.nodes, heartbeatMode: config.heartbeatMode, regions: global ? config.regions : [], timeouts } };
+  }
+
+  async admit(volume: OpenedVolume, members: readonly number[]): Promise<void> {
+    await (await this.#stack).seen(volume, members);
   }
 
   /**
@@ -158,22 +172,37 @@ export class Lunfsd implements NodeOf {
   }
 
   #incarnation(): Promise<NodeStack> {
-    const { log } = this;
-    const starting = NodeStack.start({ ...this.identity, log, lost: () => this.#lost() });
+    const starting = this.#begin();
     void starting.then((stack) => {
       this.#current = stack;
     }, () => undefined);
     return starting;
   }
 
+  async #begin(): Promise<NodeStack> {
+    const { config } = this.identity;
+    const regions = config.heartbeatMode === 'global' ? await regionsOf(config) : [];
+    const stack = await NodeStack.start({ ...this.identity, log: this.log, lost: () => this.#lost(stack) });
+    try {
+      await stack.beatGlobally(regions);
+    } catch (error) {
+      stack.close();
+      throw error;
+    }
+    if (regions.length > 0) this.log(`global heartbeat on ${regions.map(({ device }) => device).join(', ')}`);
+    return stack;
+  }
+
   /** Nothing of this incarnation may go on; the next one begins when nothing of it runs. */
-  #lost(): void {
+  #lost(old: NodeStack): void {
+    // It was lost before it had begun: whoever began it hears of it by that.
+    if (old !== this.#current) return;
     const volumes = [...this.#volumes];
     for (const volume of volumes) volume.kill();
-    const old = this.#current;
     this.#stack = (async () => {
       await Promise.all(volumes.map((volume) => volume.gone));
-      old?.close();
+      await old.leave();
+      old.close();
       for (;;) {
         try {
           return await this.#incarnation();
@@ -185,7 +214,7 @@ export class Lunfsd implements NodeOf {
     })();
   }
 
-  #checkVolume({ device, uuid, stack }: OpenedVolume): void {
+  async #checkVolume({ device, uuid, stack }: OpenedVolume): Promise<void> {
     const { name, heartbeatMode } = this.identity.config;
     const refuse = (code: string, message: string): never => {
       throw new ClusterError(code, message, { device, uuid, cluster: name }, undefined, 'EINVAL');
@@ -194,6 +223,22 @@ export class Lunfsd implements NodeOf {
     if (stack !== undefined && stack.cluster !== name) refuse('OTHER_CLUSTER', `${device} belongs to cluster "${stack.cluster}", this host is a member of "${name}"; tunefs.ocfs2 --update-cluster-stack changes it`);
     const global = stack?.globalHeartbeat ?? false;
     if (global !== (heartbeatMode === 'global')) refuse('OTHER_HEARTBEAT', `${device} is made for ${global ? 'global' : 'local'} heartbeat, cluster "${name}" has heartbeat_mode = ${heartbeatMode}`);
-    refuseClone(device, uuid, [...this.#volumes].flatMap((one) => (one.uuid === undefined ? [] : [{ device: one.spec.device, uuid: one.uuid }])));
+    const mounted = [...this.#volumes].flatMap((one) => (one.uuid === undefined ? [] : [{ device: one.spec.device, uuid: one.uuid }]));
+    refuseClone(device, uuid, [...mounted, ...(await clonesOf(device, uuid))]);
   }
+}
+
+/** Where the regions of global heartbeat are on this host. Throws HEARTBEAT_DEVICE, DUPLICATE_UUID. */
+async function regionsOf({ name, regions }: ClusterConfig): Promise<OpenedVolume[]> {
+  const here = await volumesHere();
+  const found: OpenedVolume[] = [];
+  for (const uuid of regions) {
+    const device = here.find((one) => one.uuid === uuid)?.device;
+    if (device === undefined) {
+      throw new ClusterError('HEARTBEAT_DEVICE', `no device of this host carries the volume ${uuid}, on which cluster "${name}" beats: attach that LUN (lunfs info DEVICE shows a volume's UUID), or take the region out of cluster.conf on all nodes`, { uuid, cluster: name }, undefined, 'ENODEV');
+    }
+    refuseClone(device, uuid, await clonesOf(device, uuid));
+    found.push(await inspectVolume(device));
+  }
+  return found;
 }

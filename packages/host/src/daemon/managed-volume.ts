@@ -31,6 +31,10 @@ export interface NodeOf {
   log(line: string): void;
   /** Refuse a volume by name, or beat for it until it is steady and this node connected to all that live. */
   beat(volume: OpenedVolume): Promise<Beating>;
+  /** Refuse a volume by name whose domain has members that do not beat on our disk. */
+  admit(volume: OpenedVolume, members: readonly number[]): Promise<void>;
+  /** What every process of this node holds open, so that the next lunfsd knows when none of an earlier incarnation is left. */
+  readonly lockFd: number;
   /** The process died with its locks. */
   died(volume: ManagedVolume, why: string): void;
 }
@@ -163,7 +167,7 @@ export class ManagedVolume {
       const started = await startVolumeProcess({
         device, mount, logicalBlockSize, exports: this.#exports, cluster: { socket: supervisor.socket, token, stillMs },
         supervised: {
-          runDirectory,
+          runDirectory, lockFd: this.node.lockFd,
           begun: (child) => {
             const exited = new Promise<string>((resolve) => {
               child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
@@ -189,6 +193,7 @@ export class ManagedVolume {
 
   #received(mine: Incarnation, frame: Frame): void {
     if (frame.kind === KIND.opened) void this.#opened(mine, jsonOf<OpenedVolume>(frame));
+    else if (frame.kind === KIND.joined) void this.#joined(mine, jsonOf<number[]>(frame));
     else if (frame.kind === KIND.left) mine.left = true;
     else if (frame.kind === KIND.exports) this.#exports = jsonOf<ExportSpec[]>(frame);
     else if (mine.server?.receive(frame) !== true) throw new ClusterError('LINK_FRAME', `a volume process sent a frame of kind ${frame.kind} that means nothing now`);
@@ -207,6 +212,15 @@ export class ManagedVolume {
       mine.unwatch = this.node.supervisor.watch(mine.token, mine.child.pid!, region.deadline, (why) => this.node.log(`${this.spec.device}: process ${mine.child.pid} was killed: ${why}`));
       mine.server = new MemberServer(mine.link, member, opened.uuid);
       mine.link.sendJson(KIND.beating, joining);
+    } catch (error) {
+      mine.link.sendJson(KIND.refused, toWire(error));
+    }
+  }
+
+  async #joined(mine: Incarnation, members: readonly number[]): Promise<void> {
+    try {
+      await this.node.admit(mine.opened!, members);
+      mine.link.send(KIND.admitted);
     } catch (error) {
       mine.link.sendJson(KIND.refused, toWire(error));
     }

@@ -8,6 +8,8 @@ export interface DaemonOptions {
   readonly config?: string;
   /** Default: /etc/default/o2cb, /etc/sysconfig/o2cb. */
   readonly settings?: string;
+  /** Watchdog device that resets this host when its I/O cannot be stopped in time. Default: LUNFS_WATCHDOG of the settings, else none. */
+  readonly watchdog?: string;
   /** Where sockets and logs go. Default: the run directory. */
   readonly data?: string;
 }

@@ -2,6 +2,7 @@
  * Two hosts of ours on one machine mount one volume: each sees what the other does, a killed volume process is recovered by the other and
  * comes back by itself with its exports, and the volume is clean in the end. The LUN notes who writes (test/support/witness.ts).
  */
+import * as fs from 'node:fs';
 import path from 'node:path';
 import type { ClusterFacts, ExportFacts, LockFacts } from '@lunfs/host';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -67,6 +68,20 @@ describe.skipIf(lacks('ocfs2-tools', 'fuse', 'qemu'))('two hosts on one volume',
     expect(await one.do('tail -n1 $M/turns')).toBe('more\n');
     await must('qemu-io', ['-r', '-f', 'raw', '-c', 'read -P 7 0 64k', exported.uri]);
     expect((await status(two)).volumes[0]).toMatchObject({ state: 'mounted', domain: { members: [1, 2], recovering: [] } });
+  });
+
+  it('a host with a copy of the LUN is told from the network, and refused', { timeout: 240_000 }, async () => {
+    const [mine, copy] = ['mine', 'copy'].map((name) => path.join(path.dirname(image), name));
+    await mkfs(mine, { size: 256 << 20, blockSize: 4096, clusterSize: 4096, slots: 2, cluster: 'ocfs2' });
+    fs.copyFileSync(mine, copy);
+    const there = path.join(one.directory, 'other');
+    fs.mkdirSync(there);
+    await one.must('mount', mine, there);
+    const refused = await two.run('mount', copy, one.directory);
+    expect(refused).toMatchObject({ code: 32, stderr: expect.stringMatching(/of node 1 there is no beat on the disk as this host sees it, though it uses this volume on the network/) as string });
+    await one.must('umount', there);
+    await mustBeClean(copy);
+    expect((await status(one)).volumes).toMatchObject([{ state: 'mounted', domain: { members: [1, 2], recovering: [] } }]);
   });
 
   it('leave in good order', { timeout: 240_000 }, async () => {

@@ -15,10 +15,12 @@ export interface O2cbSettings {
   readonly idleTimeoutMs: number;
   readonly keepaliveDelayMs: number;
   readonly reconnectDelayMs: number;
+  /** LUNFS_WATCHDOG, a variable of ours beside o2cb's: a watchdog device; empty: none. */
+  readonly watchdog: string;
 }
 
 export const DEFAULT_SETTINGS: O2cbSettings = {
-  enabled: false, stack: 'o2cb', bootCluster: 'ocfs2', heartbeatThreshold: 31, idleTimeoutMs: 30_000, keepaliveDelayMs: 2_000, reconnectDelayMs: 2_000,
+  enabled: false, stack: 'o2cb', bootCluster: 'ocfs2', heartbeatThreshold: 31, idleTimeoutMs: 30_000, keepaliveDelayMs: 2_000, reconnectDelayMs: 2_000, watchdog: '',
 };
 
 /** The kernel takes no smaller threshold (O2HB_MIN_DEAD_THRESHOLD is the largest it refuses); the tools offer 7 and more. */
@@ -30,7 +32,7 @@ const MAX_THRESHOLD = 21_600;
 export function parseSettings(text: string, file = SETTINGS_FILES[0]): O2cbSettings {
   const variables = new Map<string, { value: string; line: number }>();
   for (const [i, line] of text.split('\n').entries()) {
-    const match = /^\s*(?:export\s+)?(O2CB_[A-Z_]+)=(.*)$/.exec(line);
+    const match = /^\s*(?:export\s+)?(O2CB_[A-Z_]+|LUNFS_WATCHDOG)=(.*)$/.exec(line);
     if (match) variables.set(match[1], { value: word(match[2], file, i + 1), line: i + 1 });
   }
   const get = (name: string, otherwise: string): string => {
@@ -50,6 +52,7 @@ export function parseSettings(text: string, file = SETTINGS_FILES[0]): O2cbSetti
     idleTimeoutMs: number('O2CB_IDLE_TIMEOUT_MS', DEFAULT_SETTINGS.idleTimeoutMs, 1, 999_999_999),
     keepaliveDelayMs: number('O2CB_KEEPALIVE_DELAY_MS', DEFAULT_SETTINGS.keepaliveDelayMs, 1, 999_999_999),
     reconnectDelayMs: number('O2CB_RECONNECT_DELAY_MS', DEFAULT_SETTINGS.reconnectDelayMs, 1, 999_999_999),
+    watchdog: get('LUNFS_WATCHDOG', DEFAULT_SETTINGS.watchdog),
   };
   // Linux 6.1 fs/ocfs2/cluster/nodemanager.c:o2nm_cluster_keepalive_delay_ms_store
   if (settings.keepaliveDelayMs >= settings.idleTimeoutMs) {

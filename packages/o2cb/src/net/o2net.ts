@@ -42,6 +42,8 @@ export class O2net implements Messenger {
   /** By key, then by type. */
   readonly #handlers = new Map<number, Map<number, Registration>>();
   #unsubscribe: (() => void) | undefined;
+  /** When a node that does not beat here tried to connect last. */
+  readonly #knocked = new Map<number, number>();
 
   /** Throws InternalError if the local node is not among the nodes. */
   constructor(options: O2netOptions) {
@@ -88,7 +90,10 @@ export class O2net implements Messenger {
     if (!node) return turnAway('no node of the cluster has this address');
     const peer = this.#peers.get(node.number);
     if (!peer || node.number < this.#local.number) return turnAway(`node ${node.number} does not connect to node ${this.#local.number}, the one with the higher number connects`);
-    if (!this.#options.membership.live.has(node.number)) return undefined;
+    if (!this.#options.membership.live.has(node.number)) {
+      this.#knocked.set(node.number, this.#options.scheduler.now());
+      return undefined;
+    }
     return peer.accept(socket) ?? turnAway(`node ${node.number} has a connection already`);
   }
 
@@ -116,6 +121,12 @@ export class O2net implements Messenger {
   /** Nodes with which messages can be exchanged, ascending; the local one is not among them. */
   get connected(): number[] {
     return [...this.#peers].filter(([, peer]) => peer.connected).map(([number]) => number).sort((a, b) => a - b);
+  }
+
+  /** Nodes that tried to connect within the last `ms` though no beat of theirs is seen here: as a rule they only see ours before we see theirs. */
+  knocking(ms: number): number[] {
+    const { membership, scheduler } = this.#options;
+    return [...this.#knocked].filter(([node, at]) => scheduler.now() - at <= ms && !membership.live.has(node)).map(([node]) => node);
   }
 
   /** One entry per other configured node, ascending. */
