@@ -3,6 +3,7 @@ import path from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { ClusterLab } from '../support/cluster-lab.js';
 import { LunfsHost } from '../support/lunfs-host.js';
+import { KernelMapping, MAPPING_SCRIPT, Mapping, canMap } from '../support/mapping.js';
 import { mkfs, mustBeClean } from '../support/ocfs2-tools.js';
 import { Cleanup, tempDir } from '../support/temp.js';
 
@@ -14,7 +15,7 @@ interface Status {
   readonly volumes: readonly { readonly state: string; readonly deadlineMs: number; readonly domain: { readonly members: number[]; readonly recovering: number[] } }[];
 }
 
-test('one volume, a kernel node and ours', { timeout: 480_000 }, async () => {
+test('one volume, a kernel node and ours', { timeout: 900_000 }, async () => {
   const lun = path.join(tempDir(cleanup, 'cluster'), 'lun');
   await mkfs(lun, { size: 512 << 20, blockSize: 4096, clusterSize: 4096, slots: 4, cluster: 'ocfs2' });
   const lab = await ClusterLab.start(cleanup, { lun, count: 2, settings: { threshold: 7, idleMs: 5000 } });
@@ -54,6 +55,31 @@ test('one volume, a kernel node and ours', { timeout: 480_000 }, async () => {
   expect(await kernel.must('md5sum < /mnt/big')).toBe(sum);
   await kernel.must('dd if=/dev/urandom of=/mnt/big bs=64k seek=7 count=30 conv=notrunc status=none');
   expect(await ours.do('md5sum < $M/big')).toBe(await kernel.must('md5sum < /mnt/big'));
+
+  // What is written through mappings, dirty and not synced, is seen on the other side by mappings and by read(2).
+  if (canMap) {
+    await kernel.must('head -c 1048576 /dev/zero | tr "\\0" k > /mnt/mapped');
+    const here = await Mapping.of(cleanup, path.join(ours.mount, 'mapped'), 1 << 20), there = await KernelMapping.of(kernel, '/mnt/mapped', 1 << 20);
+    expect([await here.ask('get 0 1048576'), await there.ask('get 0 1048576')]).toEqual(['k:1048576', 'k:1048576']);
+    for (let i = 0; i < 6; i++) {
+      const [from, to] = i % 2 ? [here, there] : [there, here], letter = String.fromCharCode(97 + i);
+      expect(await from.ask(`put ${i * 3000} ${letter} 5000`)).toBe('put');
+      expect(await to.ask(`get ${i * 3000} 5000`)).toBe(`${letter}:5000`);
+    }
+    await here.ask('put 500000 y 100000');
+    expect(await kernel.must('dd if=/mnt/mapped bs=1000 skip=500 count=100 status=none | tr -d y | wc -c')).toBe('0\n');
+    await there.ask('put 600000 z 100000');
+    expect(await ours.do('dd if=$M/mapped bs=1000 skip=600 count=100 status=none | tr -d z | wc -c')).toBe('0\n');
+    await Promise.all([here.ask('end'), there.ask('end')]);
+    // Both count in the same pages, under flock(2).
+    await ours.do('head -c 16384 /dev/zero > $M/counters');
+    const counting = kernel.must('perl /tmp/mapping.pl /mnt/counters 16384 count 60 0.7', { timeoutMs: 200_000 });
+    expect(await ours.do(`perl ${MAPPING_SCRIPT} $M/counters 16384 count 60 0.7`, 200)).toBe('counted\n');
+    expect(await counting).toBe('counted\n');
+    const sum = 'perl -e \'local $/; $all = <>; $n += unpack("Q", substr($all, $_ * 4096, 8)) for 0..3; print $n\' ';
+    expect([await ours.do(`${sum} $M/counters`), await kernel.must(`${sum} /mnt/counters`)]).toEqual(['120', '120']);
+    await ours.do('rm $M/mapped $M/counters');
+  }
 
   // A file that is open here is unlinked there, and stays until it is closed.
   const reader = ours.do(`exec 3< $M/back; touch ${ours.directory}/open; while [ -e ${ours.directory}/open ]; do sleep 0.1; done; cat <&3`);
