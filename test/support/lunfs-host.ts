@@ -8,7 +8,7 @@ import path from 'node:path';
 import { type ClusterConfig, clusterConf } from './machines.js';
 import { type Cleanup, tempDir } from './temp.js';
 
-const LUNFS = path.resolve(import.meta.dirname, '../../packages/cli/bin/lunfs.cjs');
+export const LUNFS = path.resolve(import.meta.dirname, '../../packages/cli/bin/lunfs.cjs');
 
 export interface Ran {
   readonly code: number | null;

@@ -1,0 +1,75 @@
+/**
+ * A cluster of kernel nodes and hosts of ours on one volume, as a list of members with the same face: mount it, work in it through hands,
+ * unmount it. `kinds` has a letter for each node number: `k` a kernel node, `o` one of ours, `-` configured and not there.
+ */
+import { ClusterLab, type LabOptions } from './cluster-lab.js';
+import { type Hand, KernelHands, localHands } from './hand.js';
+import { LunfsHost } from './lunfs-host.js';
+import type { KernelNode } from './machines.js';
+import type { Cleanup } from './temp.js';
+
+export interface MixedMember {
+  /** `kernel2`, `ours0` */
+  readonly name: string;
+  readonly number: number;
+  /** Where the volume is mounted, on that node. */
+  readonly directory: string;
+  readonly kernel?: KernelNode;
+  readonly ours?: LunfsHost;
+  mount(): Promise<void>;
+  umount(): Promise<void>;
+  /** Its hands, in the mounted volume. */
+  hands(): Promise<Hand[]>;
+  /** Unmounts, where it is mounted, and ends it. */
+  stop(): Promise<void>;
+}
+
+export interface MixedOptions extends Omit<LabOptions, 'count'> {
+  readonly kinds: string;
+  /** For each member. */
+  readonly hands?: number;
+}
+
+/** Boots all of them, side by side; nothing is mounted. */
+export async function mixedCluster(cleanup: Cleanup, options: MixedOptions): Promise<{ readonly lab: ClusterLab; readonly members: MixedMember[] }> {
+  const { kinds, hands = 1, ...rest } = options;
+  const lab = await ClusterLab.start(cleanup, { ...rest, count: kinds.length });
+  const starting = [...kinds].flatMap((kind, number) => (kind === '-' ? [] : [kind === 'k' ? kernelMember(cleanup, lab, number, hands) : ourMember(cleanup, lab, number, hands)]));
+  return { lab, members: await Promise.all(starting) };
+}
+
+async function kernelMember(cleanup: Cleanup, lab: ClusterLab, number: number, count: number): Promise<MixedMember> {
+  const name = `kernel${number}`;
+  const ports = await KernelHands.prepare(cleanup, name, count);
+  const kernel = await lab.kernelNode(number, ports.options);
+  return {
+    name, number, kernel, directory: '/mnt',
+    mount: () => kernel.mount('/dev/vda', '/mnt'),
+    umount: () => kernel.umount('/mnt'),
+    hands: () => ports.start(kernel, '/mnt'),
+    stop: async () => {
+      await kernel.must('killall perl; sync; umount -a -t ocfs2', { timeoutMs: 300_000 });
+      await kernel.machine.shutdown();
+    },
+  };
+}
+
+async function ourMember(cleanup: Cleanup, lab: ClusterLab, number: number, count: number): Promise<MixedMember> {
+  const name = `ours${number}`;
+  const host = await lab.host(number);
+  const ours = new LunfsHost(cleanup, lab.config, lab.config.nodes[number], host.device, (command, args, options) => host.spawn(command, args, options));
+  await ours.up();
+  return {
+    name, number, ours, directory: ours.mount,
+    mount: () => ours.mountVolume(),
+    umount: async () => void (await ours.must('umount', ours.mount)),
+    hands: () => Promise.resolve(localHands(cleanup, name, ours.mount, count)),
+    stop: async () => void (await ours.must('down')),
+  };
+}
+
+/** What everybody said last: for messages of failures. */
+export async function lastWords(members: readonly MixedMember[]): Promise<string> {
+  const all = members.map(async ({ name, kernel, ours }) => `--- ${name}\n${ours ? ours.logs() : (await kernel!.run('dmesg | tail -n 30').catch((error: Error) => ({ stdout: error.message }))).stdout}`);
+  return (await Promise.all(all)).join('\n');
+}
