@@ -97,6 +97,11 @@ export class Quota {
     this.#schedule(timers);
   }
 
+  /** Changes are counted. */
+  get open(): boolean {
+    return this.#open;
+  }
+
   /** Stop syncing by time; nothing else. */
   stop(): void {
     this.#open = false;

@@ -254,6 +254,8 @@ export class Volume {
   /** A dead node's slot is free again: what it left is dealt with as its owner would have. */
   private async finishRecovery({ slot }: TakenOver): Promise<void> {
     await mendSize(this.ctx);
+    // What is wiped now would not be counted: the next to mount, or to scan, finds all of it.
+    if (this.quota?.open === false) return;
     await this.quota?.recover(slot);
     await this.#recoverOrphans([slot]);
   }
@@ -303,6 +305,8 @@ export class Volume {
     await flushAllTimes(ctx);
     await this.flocks?.closeAll();
     await this.names.inodes.forgetAll();
+    // A dead node's orphans are counted as they are wiped.
+    await writer.membership?.recovery.finished();
     await this.quota?.close();
     if (writer.membership !== undefined) return this.#leave(writer, writer.membership);
     await this.#giveBack(writer);

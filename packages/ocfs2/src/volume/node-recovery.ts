@@ -111,14 +111,19 @@ export class NodeRecovery {
     while (this.#running !== undefined) await this.#running;
   }
 
+  /** What those deaths have left to do is done, too. */
+  async finished(): Promise<void> {
+    await this.settled();
+    await this.#finishing;
+  }
+
   /**
    * The node is leaving: no recovery any more. `last` is the last work that needs locks; it is done again if a node dies
    * meanwhile, for it may have been before what recovery left to be done.
    */
   async stop(last: () => Promise<void>): Promise<void> {
     do {
-      await this.settled();
-      await this.#finishing;
+      await this.finished();
       await last();
     } while (this.#dead.size > 0 || this.#unfinished > 0);
     this.#stopped = true;

@@ -18,7 +18,7 @@ type Shown = readonly [script: string, step: Step['do']];
 const READS = 'changes nothing';
 const IN_ALL = 'in every script';
 const PART = 'a part of other operations';
-const AMONG_MEMBERS = 'what a member does of another that died: test/cluster, where members die at any moment of it';
+const AMONG_MEMBERS = 'what a member does of another that died: test/cluster/recovery-deaths.test.ts, where members die in it';
 const GROWTH = 'test/crash/grow.test.ts crashes at each write of it';
 const OFFLINE = 'one write of one sector and a flush, which is there or not; offline, no journal';
 
@@ -36,7 +36,7 @@ const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL |
   'backend.map': ['sharing', 'map'], 'backend.write': ['sharing', 'export'], 'backend.flush': ['sharing', 'map'], 'backend.trim': ['sharing', 'export'], 'backend.writeZeroes': ['sharing', 'export'],
   'InodeTable.size': READS, 'InodeTable.has': READS, 'InodeTable.identity': READS, 'InodeTable.refer': PART, 'InodeTable.forget': ['names', 'close'], 'InodeTable.forgetAll': IN_ALL, 'InodeTable.wipeUnused': ['names', 'unlink'],
   'SlotMap.node': READS, 'SlotMap.taken': READS, 'SlotMap.slotFor': READS, 'SlotMap.set': IN_ALL,
-  'Quota.types': READS, 'Quota.start': IN_ALL, 'Quota.stop': READS, 'Quota.close': IN_ALL, 'Quota.sync': ['quota', 'syncquota'], 'Quota.report': READS, 'Quota.settings': READS, 'Quota.recover': AMONG_MEMBERS,
+  'Quota.types': READS, 'Quota.open': READS, 'Quota.start': IN_ALL, 'Quota.stop': READS, 'Quota.close': IN_ALL, 'Quota.sync': ['quota', 'syncquota'], 'Quota.report': READS, 'Quota.settings': READS, 'Quota.recover': AMONG_MEMBERS,
   'Quota.setLimits': ['quota', 'limits'], 'Quota.setSettings': ['quota', 'grace'], 'quota.asRequester': READS,
   'volume.writeFile': ['files', 'write'], 'volume.truncateFile': ['files', 'truncate'], 'volume.cutToSize': PART, 'volume.fallocate': ['space', 'reserve'], 'volume.punchHole': ['space', 'punch'], 'volume.zeroRange': ['space', 'zero'],
   'volume.preallocateContiguous': ['sharing', 'thick'], 'volume.shareRange': ['sharing', 'share'], 'volume.flushTimes': ['files', 'fsync'], 'volume.flushAllTimes': ['files', 'sync'], 'volume.noteInPlaceWrite': ['sharing', 'map'],
