@@ -33,8 +33,12 @@ export async function volumesHere(): Promise<VolumeDevice[]> {
   return probe(candidates);
 }
 
-/** Devices of this host with the same volume on them that are not, by another name, the one that is to be used. */
+/**
+ * Devices of this host with the same volume on them that are not, by another name, the one that is to be used. None for an image file: an array
+ * makes no copies of it, and whoever serves it by several names knows.
+ */
 export async function clonesOf(device: string, uuid: string): Promise<VolumeDevice[]> {
+  if (factsOf(device) === undefined) return [];
   const mine = identityOf(device);
   const below = standsOn(mine);
   return (await volumesHere()).filter((one) => {
