@@ -18,11 +18,12 @@ type Shown = readonly [script: string, step: Step['do']];
 const READS = 'changes nothing';
 const IN_ALL = 'in every script';
 const PART = 'a part of other operations';
+const WRITE_FILE = 'writeFile and nothing besides, under locks of its own';
 const AMONG_MEMBERS = 'what a member does of another that died: test/cluster/recovery-deaths.test.ts, where members die in it';
 const GROWTH = 'test/crash/grow.test.ts crashes at each write of it';
 const OFFLINE = 'one write of one sector and a flush, which is there or not; offline, no journal';
 
-const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL | typeof PART | typeof AMONG_MEMBERS | typeof GROWTH | typeof OFFLINE>> = {
+const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL | typeof PART | typeof WRITE_FILE | typeof AMONG_MEMBERS | typeof GROWTH | typeof OFFLINE>> = {
   'Namespace.root': READS, 'Namespace.lookup': READS, 'Namespace.find': READS, 'Namespace.refer': READS, 'Namespace.attributes': READS, 'Namespace.readlink': READS,
   'Namespace.getXattr': READS, 'Namespace.listXattr': READS, 'Namespace.statistics': READS, 'Namespace.readAhead': READS,
   'Namespace.create': ['names', 'mkdir'], 'Namespace.link': ['names', 'link'], 'Namespace.unlink': ['names', 'unlink'], 'Namespace.rmdir': ['names', 'rmdir'], 'Namespace.rename': ['names', 'rename'],
@@ -44,7 +45,7 @@ const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL |
   'volume.setOfflineMark': OFFLINE, 'volume.restoreSuperBlock': OFFLINE, 'volume.updateSuperBlock': OFFLINE,
   'volume.backupView': READS, 'volume.checkOffline': READS, 'volume.fileExtents': READS, 'volume.fileStatus': READS, 'volume.findBackupSupers': READS, 'volume.hasOfflineMark': READS, 'volume.maxFileSize': READS,
   'volume.needReflink': READS, 'volume.pause': READS, 'volume.readBackupSuper': READS, 'volume.readFile': READS, 'volume.recallMappings': READS, 'volume.registerGate': READS, 'volume.replayedView': READS,
-  'volume.seekData': READS, 'volume.seekHole': READS, 'volume.watchHeartbeat': READS,
+  'volume.openWritable': READS, 'volume.pageRead': READS, 'volume.pageWrite': WRITE_FILE, 'volume.whilePagesMayGo': PART, 'volume.seekData': READS, 'volume.seekHole': READS, 'volume.watchHeartbeat': READS,
   'alloc.flushTruncateLog': ['space', 'release'], 'alloc.closeLocalAlloc': IN_ALL, 'alloc.claimClusters': PART, 'alloc.claimContiguous': PART, 'alloc.claimMeta': PART, 'alloc.claimOf': READS, 'alloc.freeClustersNow': PART,
   'alloc.freeMeta': PART, 'alloc.groupOf': READS, 'alloc.heldClusters': READS, 'alloc.releaseClusters': PART, 'alloc.stampMeta': PART, 'alloc.statClusters': READS,
   'alloc.takeOverClusters': AMONG_MEMBERS, 'alloc.freeTakenOver': AMONG_MEMBERS, 'alloc.mayHoldClusters': READS,
