@@ -192,8 +192,8 @@ export class Daemon {
       nodeUp: (node) => void seenSince.set(node, time.now()),
       nodeDown: (node) => {
         const { process } = this;
-        // That a node which leaves, or is lost itself, forgets the others is told in the same way.
-        if (node === this.node.number || stack.lost || process?.alive !== true || process.deadline?.state === 'lost') return;
+        // That a node which leaves, or is lost itself, forgets the others is told in the same way; and who has no deadline yet takes over nothing.
+        if (node === this.node.number || stack.lost || process?.alive !== true || process.deadline === undefined || process.deadline.state === 'lost') return;
         const dead = world.incarnationOf(node);
         // One that has no deadline yet has written nothing: it begins when all see it live again.
         if (dead?.deadline !== undefined && (seenSince.get(node) ?? 0) > dead.beatsSince) dead.declared ??= process.name;
