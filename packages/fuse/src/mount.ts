@@ -4,7 +4,8 @@
  *
  * A reader blocked on /dev/fuse ends only when the kernel ends the connection, and `process.exit()` waits for it. So every way out of
  * the process ends the mount first:
- *  - `close()` unmounts, by force when it stays busy (umount -f aborts the connection, -l detaches it);
+ *  - `close()` unmounts, by force when it stays busy (umount -f aborts the connection, -l detaches it), and aborts the connection when another
+ *    mount namespace (a container, `ip netns exec`) goes on holding a copy of the mount;
  *  - an exit hook does the same synchronously when the process exits by another way (an exception, process.exit);
  *  - a guard, a shell that waits on a pipe, detaches the mount when the process is killed: no dead mount (ENOTCONN) is left.
  *  - A mount that was left all the same is detached by the next `mountFuse` at that place.
@@ -13,6 +14,8 @@ import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import fs from 'node:fs';
 import type { Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { IoError, parseMountInfo, UsageError } from '@lunfs/device';
 import type { MountEntry } from '@lunfs/device';
 import { delay } from './clock.js';
@@ -154,7 +157,29 @@ export class FuseMount<F extends OpenFile = OpenFile, D extends OpenDirectory = 
       }
       await delay(100, over.signal);
     }
+    // A copy of the mount in another mount namespace, of which this one is not told, holds the connection.
+    await delay(graceMs, over.signal);
+    if (!over.signal.aborted && this.#device !== undefined) await abortConnection(this.#device);
     await closed;
+  }
+}
+
+/** End a mount's connection: whoever still has it anywhere gets errors. `device`: major:minor of the mount (Linux 6.1 fs/fuse/control.c). */
+async function abortConnection(device: string): Promise<void> {
+  const file = `${device.split(':')[1]}/abort`;
+  const usual = `/sys/fs/fuse/connections/${file}`;
+  if (fs.existsSync(usual)) return fs.writeFileSync(usual, '1');
+  const directory = fs.mkdtempSync(join(tmpdir(), 'lunfs-fusectl-'));
+  try {
+    const { code, stderr } = await run('mount', ['-i', '-n', '-t', 'fusectl', 'none', directory]);
+    if (code !== 0) throw new UsageError('FUSE_ABORT', 'EBUSY', `the mount is still held in another mount namespace, and its connection cannot be ended: ${stderr}`, { device });
+    try {
+      fs.writeFileSync(join(directory, file), '1');
+    } finally {
+      await run('umount', ['-i', '-n', '-l', directory]);
+    }
+  } finally {
+    fs.rmdirSync(directory);
   }
 }
 

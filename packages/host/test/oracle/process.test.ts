@@ -57,6 +57,23 @@ describe.skipIf(lacks('ocfs2-tools', 'fuse'))('volume process', () => {
     await host.close();
   });
 
+  it('ends by SIGTERM although another mount namespace has a copy of the mount: whoever is in there gets errors', async () => {
+    const one = await image.start({ mount: { directory: image.mountPoint } });
+    await must('touch', [path.join(image.mountPoint, 'file')]);
+    const holder = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', 'exec 5< "$0/file"; echo holds; read -r word; cat "$0/file"; echo "says $?"', image.mountPoint], { cwd: '/', stdio: ['pipe', 'pipe', 'ignore'] });
+    let said = '';
+    holder.stdout.on('data', (chunk: Buffer) => { said += chunk.toString(); });
+    const gone = new Promise<void>((resolve) => { holder.once('close', () => resolve()); });
+    cleanup.add(() => void holder.kill('SIGKILL'));
+    while (said !== 'holds\n') await new Promise((resolve) => { setTimeout(resolve, 50); });
+    one.kill('SIGTERM');
+    expect(await ends(one)).toEqual({ code: 0, signal: null });
+    holder.stdin.end('go\n');
+    await gone;
+    expect(said).toBe('holds\nsays 1\n');
+    await image.check();
+  });
+
   it('ends by SIGTERM while files are written: the mount goes, what was written before is whole, volume clean', async () => {
     const one = await image.start({ mount: { directory: image.mountPoint } });
     const file = path.join(image.mountPoint, 'busy');
