@@ -222,6 +222,6 @@ test(`nodes ${NODES} on one volume; a mix of ${MINUTES} minutes`, { timeout: (MI
 
 /**
  * What kernel nodes say among themselves, too: of a name that another node made or took away between Linux's walk to it and the operation
- * (fs/ocfs2/namei.c, dir.c). With `npm run soak -- --cluster --nodes kk` they do.
+ * (fs/ocfs2/namei.c, dir.c), and EIO (5) of a directory that has another parent by then. With `npm run soak -- --cluster --nodes kk` they do.
  */
-const OF_KERNELS = /ocfs2_(rename|link|mknod|create|mkdir|check_dir_for_entry):\d+ ERROR: status = -(2|13|17)$/;
+const OF_KERNELS = /ocfs2_(rename|link|mknod|create|mkdir|check_dir_for_entry):\d+ ERROR: status = -(2|13|17)$|ocfs2_rename:\d+ ERROR: status = -5$/;
