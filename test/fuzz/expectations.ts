@@ -55,7 +55,7 @@ const RULES: readonly Rule[] = [
   must(/: dinode\.links$/, 'INODE_COUNT'),
   may(/: dinode\.linksHi$/, 'counts in indexed directories only', 'INODE_COUNT'),
   may(/: dinode\.xattrInlineSize$/, 'read with the flag only', 'INODE_ALLOC_REPAIR', 'EXTENT_LIST_COUNT', 'INLINE_DATA_COUNT_INVALID', 'XATTR_LOCATION_INVALID'),
-  may(/: dinode\.xattrLoc$/, 'read with the flag only', 'XATTR_BLOCK_INVALID'),
+  may(/: dinode\.xattrLoc$/, 'read with the flag only; 0 means none, then what it named belongs to nobody', 'XATTR_BLOCK_INVALID', 'EXTENT_ALLOC_LEAK', 'CLUSTER_ALLOC_BIT'),
   may(/: dinode\.dxRoot$/, 'read with the flag only', 'DX_TREE_CORRUPT', 'EXTENT_ALLOC_LEAK'),
   must(/: dinode\.refcountLoc$/, 'REFCOUNT_LOC_INVALID', 'REFCOUNT_ROOT_BLOCK_INVALID', 'REFCOUNT_COUNT'),
   may(/: dinode\.lastEbBlk$/, 'means nothing where there is no extent tree', 'EXTENT_LAST_EB', 'EXTENT_ALLOC_LEAK'),
