@@ -72,6 +72,16 @@ function effect(tree: Tree, call: Call, result: Result): Tree | undefined {
   }
 }
 
+/**
+ * A walk that found a file under its old name, before another call moved it, and then under its new one: two names of one file to Linux, and a rename
+ * of these is done without doing anything (Linux 6.1 fs/namei.c:vfs_rename).
+ */
+function renamedToItself(tree: Tree, call: Call, { error, contended }: Result): boolean {
+  if (call.op !== 'rename' || error !== undefined || contended !== true) return false;
+  const there = tree[call.to];
+  return tree[call.path] === undefined && there !== undefined && there !== 'directory';
+}
+
 function without(tree: Tree, path: string): Tree {
   return Object.fromEntries(Object.entries(tree).filter(([one]) => one !== path));
 }
@@ -83,6 +93,7 @@ export class Names implements Subject {
   readonly #model: Model<Tree, Call, Result> = {
     key: (tree) => JSON.stringify(Object.entries(tree).toSorted(([a], [b]) => (a < b ? -1 : 1))),
     step: (tree, { by, input, output }) => {
+      if (renamedToItself(tree, input, output)) return tree;
       const refused = refusal(tree, input);
       if (refused === output.error) return refused === undefined ? effect(tree, input, output) : tree;
       return this.#mayRefuse(by, input, output) ? tree : undefined;
