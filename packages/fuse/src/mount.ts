@@ -157,10 +157,23 @@ export class FuseMount<F extends OpenFile = OpenFile, D extends OpenDirectory = 
       }
       await delay(100, over.signal);
     }
-    // A copy of the mount in another mount namespace, of which this one is not told, holds the connection.
-    await delay(graceMs, over.signal);
+    // A copy of the mount in another mount namespace, of which this one is not told, holds the connection. It must not be one that has ended and of
+    // which the session has still to hear: its number may be another mount's by then.
+    await delay(Math.max(graceMs, 2000), over.signal);
+    await delay(0, over.signal);
     if (!over.signal.aborted && this.#device !== undefined) await abortConnection(this.#device);
     await closed;
+  }
+}
+
+/** False: there is no such connection, or no such file system here. */
+function endBy(file: string): boolean {
+  try {
+    fs.writeFileSync(file, '1');
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw error;
   }
 }
 
@@ -168,13 +181,13 @@ export class FuseMount<F extends OpenFile = OpenFile, D extends OpenDirectory = 
 async function abortConnection(device: string): Promise<void> {
   const file = `${device.split(':')[1]}/abort`;
   const usual = `/sys/fs/fuse/connections/${file}`;
-  if (fs.existsSync(usual)) return fs.writeFileSync(usual, '1');
+  if (endBy(usual)) return;
   const directory = fs.mkdtempSync(join(tmpdir(), 'lunfs-fusectl-'));
   try {
     const { code, stderr } = await run('mount', ['-i', '-n', '-t', 'fusectl', 'none', directory]);
     if (code !== 0) throw new UsageError('FUSE_ABORT', 'EBUSY', `the mount is still held in another mount namespace, and its connection cannot be ended: ${stderr}`, { device });
     try {
-      fs.writeFileSync(join(directory, file), '1');
+      endBy(join(directory, file)); // not there: it has ended meanwhile
     } finally {
       await run('umount', ['-i', '-n', '-l', directory]);
     }
