@@ -21,7 +21,7 @@ import { unmapPiece } from './file-cow.js';
 import { foldLateTimes } from './file-state.js';
 import { xattrWipe } from '../xattr/index.js';
 import type { InodeIdentity } from './value-blocks.js';
-import { dioOrphanRemove, listOrphans, orphanRemove } from './orphans.js';
+import { dioOrphanRemove, isListedOrphan, listOrphans, orphanRemove } from './orphans.js';
 
 /** Extents freed in one operation: few enough for the truncate log of any block size (39 records at 512 bytes). */
 const PIECES_PER_OP = 32;
@@ -144,16 +144,24 @@ export async function wipeInode(ctx: FsContext, blkno: number, table?: InodeTabl
 
 async function wipeAll(ctx: FsContext, blkno: number, table: InodeTable | undefined, around: readonly RankedLock[]): Promise<boolean> {
   const { engine } = ctx;
+  // A kernel node lets go of the lock of an inode that it has wiped before that is in place: for it the block is the allocator's by then (Linux 6.1
+  // fs/ocfs2/inode.c:ocfs2_clear_inode). We would read the orphan that it was, and free once more what it had. It has left the orphan directory in the
+  // same transaction, and that one's lock goes only with its blocks in place: without its entry there an orphan is read again.
+  let mayBeOld = !ctx.geo.local;
   while (true) {
-    const state = await engine.run('wipe', (op) => (table?.has(blkno) ? 'kept' : wipeStep(op, ctx, blkno)), engine.locks, around);
-    if (state !== 'more') return state === 'gone';
+    const state = await engine.run('wipe', (op) => (table?.has(blkno) ? 'kept' : wipeStep(op, ctx, blkno, mayBeOld)), engine.locks, around);
+    if (state === 'old') {
+      mayBeOld = false;
+      engine.cache.dropRange(blkno, blkno + 1);
+    } else if (state !== 'more') return state === 'gone';
   }
 }
 
-function wipeStep(op: Op, ctx: FsContext, blkno: number): 'kept' | 'more' | 'gone' {
+function wipeStep(op: Op, ctx: FsContext, blkno: number, mayBeOld: boolean): 'kept' | 'more' | 'gone' | 'old' {
   const look = knownInode(op, ctx, blkno, EX);
   if (look === undefined) return 'gone';
   if (!isOrphaned(look) || look.di.flags & (FL.SYSTEM | FL.DIO_ORPHANED)) return 'kept';
+  if (mayBeOld && !isListedOrphan(op, ctx, look)) return 'old';
   if (look.di.dtime !== 0) throw badField(look.block, 'dinode', 'i_dtime', look.di.dtime, 'is set on an inode in use');
   const inode = ctx.editInode(op, blkno);
   const { di } = inode;

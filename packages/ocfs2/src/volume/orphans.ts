@@ -6,7 +6,7 @@
 import { badField } from '../format/block.js';
 import { FL, fileTypeOfMode } from '../format/constants.js';
 import type { FsContext, InodeRef } from '../context.js';
-import { dirAdd, dirEntries, dirRemove } from '../dir/index.js';
+import { dirAdd, dirEntries, dirLookup, dirRemove } from '../dir/index.js';
 import { EX, PR } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
 import { isDirectory, linkCount, setLinkCount } from './attributes.js';
@@ -37,6 +37,12 @@ export function orphanAdd(op: Op, ctx: FsContext, inode: InodeRef): void {
   if (isDirectory(inode)) setLinkCount(dir.di, linkCount(dir.di) + 1);
   inode.di.flags |= FL.ORPHANED;
   inode.di.orphanedSlot = ctx.slot;
+}
+
+/** Does the orphan directory that an orphan names have its entry? */
+export function isListedOrphan(op: Op, ctx: FsContext, inode: InodeRef): boolean {
+  const dir = ctx.inode(op, orphanDirOf(ctx, inode, 'i_orphaned_slot', inode.di.orphanedSlot), EX);
+  return dirLookup(op, ctx, dir, orphanName(inode.blkno))?.blkno === inode.blkno;
 }
 
 /** Remove an inode's entry; its slot is the one it was orphaned in (namei.c:ocfs2_orphan_del). */
