@@ -146,7 +146,8 @@ export class Names implements Subject {
   #mayRefuse(by: string, { op }: Call, { error, contended }: Result): boolean {
     // A directory that another node has moved is found under its new name while this kernel still has it under the old one. In a rename to another
     // directory the kernel then gives up: it holds the lock by which it would move its own entry (Linux 6.1 fs/dcache.c:__d_unalias).
-    if (op === 'rename' && error === 'ESTALE') return true;
+    // So does a walk while another rename of the same mount goes on.
+    if ((op === 'rename' || op === 'link') && error === 'ESTALE') return true;
     if (error === undefined || !contended) return false;
     return op === 'rename' || op === 'link' || (by.startsWith('kernel') && ['ENOENT', 'EACCES', 'ESTALE'].includes(error));
   }
