@@ -6,7 +6,7 @@
  * ends with it.
  */
 import { InternalError } from '@lunfs/device';
-import { type MembershipListener, type Membership, type MessageHandler, type Messenger, NodeMap, type RequestResult, type Suspicion } from '@lunfs/o2cb';
+import { type MembershipListener, type Membership, type MessageHandler, type Messenger, NodeMap, type RequestResult, Suspects } from '@lunfs/o2cb';
 import { type Frame, KIND, RESULTS } from './frames.js';
 import type { Joining } from './joining.js';
 import type { Link } from './link.js';
@@ -16,11 +16,10 @@ interface Subscription {
   readonly listener: MembershipListener;
 }
 
-export class RemoteMember implements Membership, Messenger, Suspicion {
+export class RemoteMember implements Membership, Messenger {
   readonly local: number;
   readonly live: NodeMap;
-  suspects: NodeMap;
-  readonly #doubters = new Set<() => void>();
+  readonly suspicion: Suspects;
   #subscriptions: readonly Subscription[] = [];
   readonly #requests = new Map<number, (result: RequestResult) => void>();
   readonly #handlers = new Map<number, MessageHandler>();
@@ -30,7 +29,7 @@ export class RemoteMember implements Membership, Messenger, Suspicion {
   constructor({ node, live, suspects }: Pick<Joining, 'node' | 'live' | 'suspects'>, private readonly link: Link) {
     this.local = node;
     this.live = new NodeMap(live);
-    this.suspects = new NodeMap(suspects);
+    this.suspicion = new Suspects(suspects);
   }
 
   subscribe(order: number, listener: MembershipListener): () => void {
@@ -39,11 +38,6 @@ export class RemoteMember implements Membership, Messenger, Suspicion {
     return () => {
       this.#subscriptions = this.#subscriptions.filter((one) => one !== mine);
     };
-  }
-
-  onSuspicion(listener: () => void): () => void {
-    this.#doubters.add(listener);
-    return () => void this.#doubters.delete(listener);
   }
 
   request(node: number, type: number, key: number, payload: Uint8Array, done: (result: RequestResult) => void): void {
@@ -76,8 +70,7 @@ export class RemoteMember implements Membership, Messenger, Suspicion {
         this.#changed(frame);
         return true;
       case KIND.suspects:
-        this.suspects = NodeMap.fromBytes(frame.payload);
-        for (const listener of [...this.#doubters]) listener();
+        this.suspicion.suspect(NodeMap.fromBytes(frame.payload));
         return true;
       default:
         return false;

@@ -79,11 +79,11 @@ export class VolumeDomain implements ClusterMember {
   }
 
   suspects(): boolean {
-    return [...this.member.suspects].length > 0;
+    return this.member.suspicion.suspects.lowest !== undefined;
   }
 
   onSuspicion(listener: () => void): () => void {
-    return this.member.onSuspicion(listener);
+    return this.member.suspicion.onSuspicion(listener);
   }
 
   /** Leave in good order; all locks must have been given up. */

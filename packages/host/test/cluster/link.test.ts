@@ -215,11 +215,11 @@ it('frames survive any cut, and one that is too long is refused', async () => {
 });
 
 it('a doubt about who lives comes in order with the deaths', async () => {
-  expect([...one.remote.suspects]).toEqual([7]);
+  expect([...one.remote.suspicion.suspects]).toEqual([7]);
   const seen: string[] = [];
   const ended = new Promise<void>((resolve) => {
-    one.remote.onSuspicion(() => {
-      seen.push([...one.remote.suspects].join());
+    one.remote.suspicion.onSuspicion(() => {
+      seen.push([...one.remote.suspicion.suspects].join());
       if (seen.at(-1) === '') resolve();
     });
   });

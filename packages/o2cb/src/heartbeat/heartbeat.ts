@@ -20,6 +20,7 @@ import { FenceDeadline, type FenceGrant } from './fence-deadline.js';
 import { LiveNodes, SharedLiveCounts } from './live-nodes.js';
 import { Negotiation } from './negotiation.js';
 import type { RegionState, RegionWarning } from './region.js';
+import { Suspects } from './suspects.js';
 
 /** What a region's loop is given. Memories are shared: a thread makes its own views of them. */
 export interface LoopStart extends Pick<BeatingOptions, 'node' | 'timeouts' | 'generation' | 'firstGlobal' | 'counts' | 'index'> {
@@ -98,6 +99,7 @@ interface RegionEntry {
 export class Heartbeat {
   readonly #options: HeartbeatOptions;
   readonly #members: LiveNodes;
+  readonly #suspects = new Suspects();
   readonly #counts = new SharedLiveCounts();
   readonly #configured = new SharedArrayBuffer(NODE_MAP_BYTES);
   readonly #regions = new Map<string, RegionEntry>();
@@ -117,7 +119,7 @@ export class Heartbeat {
   }
 
   get suspicion(): Suspicion {
-    return this.#members;
+    return this.#suspects;
   }
 
   /** True: this incarnation of the node is over. */
@@ -240,7 +242,7 @@ export class Heartbeat {
     entry.silent = silent;
     entry.unsure = unsure;
     entry.suspects = suspects;
-    this.#members.suspect(this.#suspected());
+    this.#suspects.suspect(this.#suspected());
     if (failed !== undefined) this.#options.warning(entry.name, `a beat failed: ${failed}`);
     if (!good || state !== 'steady') return;
     if (this.#options.mode === 'local') entry.counts = true;

@@ -6,4 +6,5 @@ export { refuseClone, refuseUnseen, type Sightings, type VolumeDevice } from './
 export { SharedLiveCounts } from './live-nodes.js';
 export { REGION_BLOCKS, type RegionRequest, type RegionState } from './region.js';
 export { type RegionPlace, regionThread } from './region-thread.js';
+export { Suspects } from './suspects.js';
 export { Watchdog, type WatchdogPlace } from './watchdog.js';

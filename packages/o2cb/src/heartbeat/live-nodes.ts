@@ -3,7 +3,7 @@
  * o2hb_live_slots, o2hb_run_event_list).
  */
 import { MAX_NODES, NodeMap } from '../node-map.js';
-import type { Membership, MembershipListener, Suspicion } from '../ports.js';
+import type { Membership, MembershipListener } from '../ports.js';
 import type { LiveCounts } from './region.js';
 
 /** In how many regions each node is live; in memory that the regions' threads share. */
@@ -31,10 +31,8 @@ export class SharedLiveCounts implements LiveCounts {
 }
 
 /** The membership as it is told to listeners: one event after the other, each to all of them in their order. */
-export class LiveNodes implements Membership, Suspicion {
+export class LiveNodes implements Membership {
   readonly live = new NodeMap();
-  suspects = new NodeMap();
-  readonly #doubters = new Set<() => void>();
   readonly #regions = new Array<number>(MAX_NODES).fill(0);
   #listeners: { readonly order: number; readonly listener: MembershipListener }[] = [];
   readonly #events: { readonly node: number; readonly up: boolean }[] = [];
@@ -50,18 +48,6 @@ export class LiveNodes implements Membership, Suspicion {
     return () => {
       this.#listeners = this.#listeners.filter((one) => one !== entry);
     };
-  }
-
-  onSuspicion(listener: () => void): () => void {
-    this.#doubters.add(listener);
-    return () => void this.#doubters.delete(listener);
-  }
-
-  /** These nodes are suspected now, and no others. */
-  suspect(nodes: NodeMap): void {
-    if (nodes.equals(this.suspects)) return;
-    this.suspects = nodes;
-    for (const listener of [...this.#doubters]) listener();
   }
 
   /** A node is live in one more region. */

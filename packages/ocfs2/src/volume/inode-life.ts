@@ -150,10 +150,9 @@ async function wipeAll(ctx: FsContext, blkno: number, table: InodeTable | undefi
   let mayBeOld = !ctx.geo.local;
   while (true) {
     const state = await engine.run('wipe', (op) => (table?.has(blkno) ? 'kept' : wipeStep(op, ctx, blkno, mayBeOld)), engine.locks, around);
-    if (state === 'old') {
-      mayBeOld = false;
-      engine.cache.dropRange(blkno, blkno + 1);
-    } else if (state !== 'more') return state === 'gone';
+    mayBeOld = false; // from here on it is ours alone: nobody else wipes what we have the open lock of
+    if (state === 'old') engine.cache.dropRange(blkno, blkno + 1);
+    else if (state !== 'more') return state === 'gone';
   }
 }
 
