@@ -15,6 +15,8 @@ export interface Holder extends Requester {
 
 interface Holding {
   level: LockLevel;
+  /** Given when the process was fenced already: nothing can be changed under it, and the others may rightly know nothing of it. */
+  idle: boolean;
 }
 
 interface Watched {
@@ -37,9 +39,14 @@ export class LockWitness {
   /** The process is dead. What it could have changed under EX has not come into the value block. */
   died(who: Holder): void {
     for (const watched of this.#locks.values()) {
-      for (const { level } of watched.holders.get(who) ?? []) if (level === EX) watched.value = undefined;
+      for (const { level, idle } of watched.holders.get(who) ?? []) if (level === EX && !idle) watched.value = undefined;
       watched.holders.delete(who);
     }
+  }
+
+  /** The process, fenced before, may submit again: what it was given meanwhile counts. */
+  opened(who: Holder): void {
+    for (const { holders } of this.#locks.values()) for (const holding of holders.get(who) ?? []) holding.idle = false;
   }
 
   #watched(name: string): Watched {
@@ -50,12 +57,13 @@ export class LockWitness {
 
   #lock(who: Holder, dlm: Dlm, name: string, level: LockLevel, events: DlmEvents, request?: DlmRequest): DlmLock {
     const watched = this.#watched(name);
-    const mine: Holding = { level: NL };
+    const mine: Holding = { level: NL, idle: false };
     let wanted = level;
     const granted = (lvb: Uint8Array): void => {
       this.grants++;
       const before = mine.level;
       mine.level = wanted;
+      mine.idle = who.fenced;
       this.trace.note(`${who.name} has ${printable(name)} at ${wanted}`);
       let held = watched.holders.get(who);
       if (held === undefined) watched.holders.set(who, (held = new Set()));

@@ -117,7 +117,9 @@ export class VolumeProcess implements Incarnation {
     if (!this.alive) return;
     if (this.#end !== undefined && this.world.time.now() >= this.#end.monotonic) return this.kill('a deadline came after the end of the last');
     this.#end = { monotonic: end };
+    const before = this.fenced;
     this.fence.setDeadline(monotonic, wall);
+    if (before && !this.fenced) this.world.locks.opened(this);
     if (this.superseded !== undefined && !this.fenced) this.world.trace.violation(`${this.name} may submit again, though ${this.superseded}`);
   }
 
