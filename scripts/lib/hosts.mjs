@@ -70,9 +70,9 @@ export class Host {
     return JSON.parse((await this.lunfs('cluster', 'status', '--json')).output);
   }
 
-  /** Starts a program in the mount; it runs beside us. @param {string} command @param {string[]} args */
-  start(command, args) {
-    return spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], signal: this.signal, killSignal: 'SIGKILL', env: { ...process.env, ...this.env, M: this.mount } });
+  /** Starts a program in the mount; it runs beside us. @param {string} command @param {string[]} args @param {'ignore' | 'pipe'} [input] */
+  start(command, args, input = 'ignore') {
+    return spawn(command, args, { stdio: [input, 'pipe', 'pipe'], signal: this.signal, killSignal: 'SIGKILL', env: { ...process.env, ...this.env, M: this.mount } });
   }
 
   /** Runs a shell command that must succeed; `$M` is the mount. @param {string} command */
