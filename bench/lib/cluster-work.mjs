@@ -1,5 +1,5 @@
 // One process on one host of bench/cluster.mjs: does what it is told by lines on stdin, in the mount it is given, and answers each with a line, the
-// milliseconds it took. append FILE | stat FILE COUNT | write FILE COUNT | create DIRECTORY PREFIX COUNT
+// milliseconds it took. append FILE | stat FILE COUNT | write FILE COUNT | mkdir DIRECTORY | create DIRECTORY PREFIX COUNT
 import fs from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -17,6 +17,7 @@ const work = {
     for (let i = 0; i < Number(count); i++) fs.writeSync(fd, block, 0, block.length, 0);
     fs.closeSync(fd);
   },
+  mkdir: (directory) => fs.mkdirSync(directory),
   create: (directory, prefix, count) => {
     for (let i = 0; i < Number(count); i++) fs.closeSync(fs.openSync(path.join(directory, `${prefix}${i}`), 'wx'));
   },
