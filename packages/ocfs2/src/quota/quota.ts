@@ -188,7 +188,7 @@ export class Quota {
     return this.ctx.engine.read('quota settings', (op) => settingsOf(new GlobalQuota(op, this.ctx, this.#kind(type).files, PR)));
   }
 
-  /** Set limits of an id; those not named stay. Grace periods of limits that are exceeded begin anew. Throws QUOTA_LIMIT, NO_SPACE. */
+  /** Set limits of an id; those not named stay. Grace periods of limits that are exceeded begin anew. Durable when it resolves. Throws QUOTA_LIMIT, NO_SPACE. */
   async setLimits(type: QuotaType, id: number, change: Partial<QuotaLimits>): Promise<QuotaRecord> {
     if (!Number.isInteger(id) || id < 0 || id >= 0xffffffff) throw new UsageError('QUOTA_LIMIT', 'EINVAL', `${id} is no ${type} id`, { id });
     for (const [name, value] of Object.entries(change)) {
@@ -196,7 +196,7 @@ export class Quota {
     }
     const kind = this.#kind(type);
     await this.#reserve(kind, [id], 0);
-    return this.ctx.engine.run('quota limits', (op) => {
+    return this.#durably('quota limits', (op) => {
       const global = new GlobalQuota(op, this.ctx, kind.files, EX);
       const record = global.edit(id) ?? global.create(id);
       const held = kind.held.get(id);
@@ -213,17 +213,24 @@ export class Quota {
     });
   }
 
-  /** Change grace periods or the sync interval. */
+  /** Change grace periods or the sync interval. Durable when it resolves. */
   async setSettings(type: QuotaType, change: Partial<QuotaSettings>): Promise<QuotaSettings> {
     for (const [name, value] of Object.entries(change)) {
       if (!Number.isInteger(value) || value < 0 || value > 0xffffffff) throw new UsageError('QUOTA_LIMIT', 'ERANGE', `${String(value)} is no ${name} that fits 32 bits`, { name, value });
     }
     const kind = this.#kind(type);
-    return this.ctx.engine.run('quota settings', (op) => {
+    return this.#durably('quota settings', (op) => {
       const global = new GlobalQuota(op, this.ctx, kind.files, EX);
       Object.assign(global.editInfo(), change);
       return this.#seen(op, kind, global);
     });
+  }
+
+  /** What an operator has been told is set stays set: there is no fsync that he could ask for it. */
+  async #durably<T>(name: string, body: (op: Op) => T): Promise<T> {
+    const result = await this.ctx.engine.run(name, body);
+    await this.ctx.engine.log.commit();
+    return result;
   }
 
   #kind(type: QuotaType): Kind {
