@@ -30,6 +30,8 @@ export class HostDevice implements BlockDevice {
   writes = 0;
   /** Writes at these offsets are reported as done and are not. */
   loses: ((offset: number) => boolean) | undefined;
+  /** Called with what a read got, before the reader has it. */
+  onRead: ((offset: number, got: Uint8Array) => void) | undefined;
   readonly #inFlight = new Set<Change>();
 
   constructor(private readonly lun: MemoryDevice, node: number, private readonly random: Random) {
@@ -57,6 +59,7 @@ export class HostDevice implements BlockDevice {
   async read(offset: number, into: Uint8Array): Promise<void> {
     await this.#turns();
     this.lun.readSync(offset, into);
+    this.onRead?.(offset, into);
   }
 
   async write(offset: number, from: Uint8Array): Promise<void> {
