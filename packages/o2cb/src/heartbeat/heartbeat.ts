@@ -37,6 +37,8 @@ export type StartLoop = (start: LoopStart, report: (report: RegionReport) => voi
 export interface RegionLoop {
   /** `clean`: with a goodbye, by which the others know at once. */
   end(clean: boolean): void;
+  /** Of one that runs in a thread of its own: reports at once, within the call, what it has to report so far. */
+  catchUp?(): void;
 }
 
 export interface Loss {
@@ -125,6 +127,15 @@ export class Heartbeat {
   /** True: this incarnation of the node is over. */
   get lost(): boolean {
     return this.#lost;
+  }
+
+  /**
+   * Take in what the regions' threads have reported by now. Between threads a report is an event like any other; a thread that stood still meets those that wait in no
+   * sure order. So this is called before anything that another node said is heeded: he may know of a death, and grant what the dead node held, and was
+   * himself late to know (`Region.suspects`).
+   */
+  catchUp(): void {
+    for (const { loop } of [...this.#regions.values()]) loop?.catchUp?.();
   }
 
   /** Nodes were added to the configuration, or taken out of it. */

@@ -1,5 +1,5 @@
 /** Starts a region's thread, for `Heartbeat.start`. */
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, Worker, receiveMessageOnPort } from 'node:worker_threads';
 import type { RegionReport } from './beating.js';
 import type { LoopStart, StartLoop } from './heartbeat.js';
 import type { WatchdogPlace } from './watchdog.js';
@@ -50,6 +50,9 @@ export function regionThread(place: RegionPlace, watchdog?: WatchdogPlace): Star
       end: (clean) => {
         Atomics.compareExchange(cell, 0, RUN, clean ? LEAVE : STOP);
         Atomics.notify(cell, 0);
+      },
+      catchUp: () => {
+        for (let next = receiveMessageOnPort(port1); next !== undefined; next = receiveMessageOnPort(port1)) tell(next.message as RegionReport);
       },
     };
   };

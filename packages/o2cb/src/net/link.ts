@@ -16,6 +16,8 @@ import type { Socket, SocketEvents } from './transport.js';
 
 /** What its owner, the peer, is told. */
 export interface LinkOwner {
+  /** Bytes have come in; before they are looked at. It may close the link. */
+  arriving(): void;
   handshake(link: Link, handshake: Handshake): void;
   /** A message or a status. May throw LunfsError when it can't be what it should be. */
   frame(link: Link, frame: Frame): void;
@@ -61,6 +63,7 @@ export class Link implements SocketEvents {
 
   received(bytes: Uint8Array): void {
     if (this.#closed) return;
+    this.#owner.arriving();
     try {
       this.#decoder.push(bytes);
       for (let next = this.#decoder.next(); next && !this.#closed; next = this.#decoder.next()) this.#take(next);

@@ -27,6 +27,8 @@ export interface O2netOptions {
   readonly transport: Transport;
   /** What operators may want to read. */
   readonly notice: (notice: NetNotice) => void;
+  /** Called when something has come in from another node, before it is looked at: what this node knows of the others must be as new as what they say. */
+  readonly arriving?: () => void;
 }
 
 interface Registration {
@@ -47,13 +49,13 @@ export class O2net implements Messenger {
 
   /** Throws InternalError if the local node is not among the nodes. */
   constructor(options: O2netOptions) {
-    const { nodes, membership, times, scheduler, transport, links, notice } = options;
+    const { nodes, membership, times, scheduler, transport, links, notice, arriving = () => undefined } = options;
     const local = nodes.find(({ number }) => number === membership.local);
     if (!local) throw new InternalError('O2NET_NODES', `node ${membership.local} is not among the configured nodes`);
     this.#options = options;
     this.#local = local;
     this.#byAddress = new Map(nodes.map((node) => [node.address, node]));
-    const world: PeerWorld = { local, times, scheduler, transport, links, notice, message: (from, frame, reply) => this.#message(from, frame, reply) };
+    const world: PeerWorld = { local, times, scheduler, transport, links, notice, arriving, message: (from, frame, reply) => this.#message(from, frame, reply) };
     for (const node of nodes) if (node !== local) this.#peers.set(node.number, new Peer(node, world));
   }
 

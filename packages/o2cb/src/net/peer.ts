@@ -39,6 +39,8 @@ export interface PeerWorld {
   readonly transport: Transport;
   readonly links: LinkListener;
   notice(notice: NetNotice): void;
+  /** Bytes of a peer have come in; before they are looked at. */
+  arriving(): void;
   /** A message came. `reply` sends its status, once. */
   message(from: number, frame: Frame, reply: (systemStatus: number, status: number) => void): void;
 }
@@ -124,6 +126,10 @@ export class Peer implements LinkOwner {
     this.#set(link, false, false);
     link.attach(socket, true);
     return link;
+  }
+
+  arriving(): void {
+    this.#world.arriving();
   }
 
   /** See Messenger.request. */
