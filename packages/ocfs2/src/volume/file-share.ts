@@ -160,7 +160,7 @@ async function shareLocked(ctx: FsContext, { source, target, from, to, length }:
     if (hasRefTree(a) && hasRefTree(b) && a.di.refcountLoc !== b.di.refcountLoc) return undefined;
     if ((from + length) % clusterSize !== 0 && (from + length < a.di.size || to + length < b.di.size)) return undefined;
     if (meetTwice(op, ctx, a, b, first, end, shift)) return undefined;
-    ordered.attach(op);
+    ordered.attach(op, state);
     touch(op, b.di, state);
     return to > b.di.size ? writtenPieces(op, ctx, b, b.di.size, to, ordered) : [];
   }, locks);

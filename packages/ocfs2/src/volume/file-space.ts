@@ -92,7 +92,7 @@ async function reserveStep(ctx: FsContext, ino: number, state: FileState, from: 
   const ordered = new Ordered();
   const step = await ctx.engine.run('reserve', (op): { at: number; zero: Piece[] } => {
     const ref = lockFile(op, ctx, ino, EX);
-    ordered.attach(op);
+    ordered.attach(op, state);
     touch(op, ref.di, state);
     if (isInline(ref)) {
       if (end <= InlineData.at(ref.block).idCount) {
@@ -166,7 +166,7 @@ export async function punchHole(ctx: FsContext, ino: number, offset: number, len
     const ordered = new Ordered();
     const step = await ctx.engine.run('punch', (op): { first: number; last: number; zero: Piece[] } => {
       const ref = lockFile(op, ctx, ino, EX);
-      ordered.attach(op);
+      ordered.attach(op, state);
       touch(op, ref.di, state);
       if (isInline(ref)) {
         zeroInline(ref, from, end);
@@ -193,7 +193,7 @@ export async function zeroRange(ctx: FsContext, ino: number, offset: number, len
       const ordered: Ordered = new Ordered();
       const step: { zero: Piece[]; next: number | undefined } = await ctx.engine.run('zero range', (op) => {
         const ref = lockFile(op, ctx, ino, EX);
-        ordered.attach(op);
+        ordered.attach(op, state);
         touch(op, ref.di, state);
         if (isInline(ref)) {
           zeroInline(ref, from, end);

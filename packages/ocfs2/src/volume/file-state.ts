@@ -16,13 +16,14 @@ import type { DinodeView } from '../format/structs.js';
 import { EX, type LockLevel } from '../locking/levels.js';
 import { type LockTable, type Op, type Timestamp, Within } from '../txn/index.js';
 import { type Attributes, setTimes } from './attributes.js';
+import type { DataUnderWay } from './ordered.js';
 import { PageState, dropPages } from './page-state.js';
 import { RangeLock } from './range-lock.js';
 
 /** Data written in place changes times only: they are written once they are this late in milliseconds, or with the next flush. */
 const LAZY_TIMES_MS = 1000;
 
-export class FileState {
+export class FileState implements DataUnderWay {
   readonly #ranges = new RangeLock();
   readonly gates = new Set<Gate>();
   /** Time of the last in-place write that the dinode does not show yet. */
@@ -30,9 +31,9 @@ export class FileState {
   /** Since when the dinode's times are late, in monotonic milliseconds. */
   lateSince = 0;
   uses = 0;
-  /** Bytes of writes that were answered before they reached the device, and when each of these is there. */
+  /** Bytes of writes that were answered before they reached the device. */
   behind = 0;
-  readonly behindEnds = new Set<Promise<void>>();
+  readonly dataUnderWay = new Set<Promise<void>>();
   /** What the kernel's page cache does with the file (page-io.ts). */
   readonly pages = new PageState();
 

@@ -60,7 +60,7 @@ async function resize(ctx: FsContext, ino: number, state: FileState, before: num
     const step = await ctx.engine.run('truncate', (op): { zero: Piece[]; unmap: boolean } | undefined => {
       const ref = lockFile(op, ctx, ino, EX);
       if (ref.di.size !== before) return undefined;
-      ordered.attach(op);
+      ordered.attach(op, state);
       touch(op, ref.di, state);
       if (isInline(ref)) {
         if (size <= InlineData.at(ref.block).idCount) {

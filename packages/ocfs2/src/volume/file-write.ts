@@ -155,7 +155,7 @@ async function writeAllocating(ctx: FsContext, ino: number, state: FileState, at
         const ref = lockFile(op, ctx, ino, EX);
         // The locked range was chosen by a size that may have changed since.
         if (ref.di.size !== size && (extends_ || end > ref.di.size)) return 'again';
-        ordered.attach(op);
+        ordered.attach(op, state);
         touch(op, ref.di, state);
         return planAllocating(op, ctx, ref, offset, from, ordered, { first: lockFrom / clusterSize, end: lockTo / clusterSize });
       });
@@ -197,17 +197,15 @@ function writeBehind(ctx: FsContext, ino: number, state: FileState, plan: WriteP
   const done = useState(ctx, ino, state);
   state.behind += plan.length;
   const data = (p: Piece) => own.subarray(Math.max(0, p.offset - plan.offset), Math.min(plan.length, p.offset + p.length - plan.offset));
-  const ended = ordered
+  ordered
     .finish(() => allEnded(plan.fresh.map((p) => writeFresh(device, p, Math.max(0, plan.offset - p.offset), data(p)))))
     .catch(() => undefined) // the log's: its next commit fails
     .finally(() => {
       device.pool?.release(own);
       state.behind -= plan.length;
-      state.behindEnds.delete(ended);
       release();
       done();
     });
-  state.behindEnds.add(ended);
 }
 
 /** `locked`: clusters of the file that may move. */
@@ -309,7 +307,7 @@ export async function fillTo(ctx: FsContext, ino: number, state: FileState, size
       const step = await ctx.engine.run('extend', (op): { size: number; zero: Piece[] } => {
         const ref = lockFile(op, ctx, ino, EX);
         if (ref.di.size >= size) return { size: ref.di.size, zero: [] };
-        ordered.attach(op);
+        ordered.attach(op, state);
         touch(op, ref.di, state);
         if (isInline(ref)) inlineToExtents(op, ctx, ref, ordered);
         const zero = writtenPieces(op, ctx, ref, ref.di.size, size, ordered);

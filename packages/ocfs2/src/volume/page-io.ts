@@ -12,8 +12,8 @@
  * lock therefore does not go at once: from the moment the recall begins until `drop` has ended these requests are served
  * under the lock that goes (PageDrop), whatever they waited for until then:
  *  1. for M: it is held, at least at the level that pages need;
- *  2. for a byte range: who holds one of the file at that moment waits for M itself, has touched nothing, and will look anew;
- *     what was answered and is still on its way to the device is waited for first. Admitted requests have ranges of their own;
+ *  2. for a byte range: data of operations that have applied, and is still on its way to the device, is waited for first. Who else
+ *     holds one of the file at that moment waits for M itself, has touched nothing, and will look anew. Admitted requests have ranges of their own;
  *  3. for W, which another node may have that waits for M: they go without. Linux's page cache does so always. What a read
  *     finds then may be half of a write that is under way; its page is gone before anything is granted to anyone;
  *  4. for other locks: these rank after M, and their holders never wait for M (locking/levels.ts).

@@ -5,6 +5,7 @@ import type { FsContext } from '../context.js';
 import { EX, type LockLevel, PR, parseLockName } from '../locking/levels.js';
 import type { LockTable } from '../txn/index.js';
 import { type HostCaches, cachesOf } from './host-caches.js';
+import type { DataUnderWay } from './ordered.js';
 import { RangeLock } from './range-lock.js';
 
 /** Bytes [from, to) of a file. */
@@ -125,10 +126,8 @@ export class PageDrop {
 }
 
 /** What dropping pages needs of a file (file-state.ts). */
-interface CachedFile {
+interface CachedFile extends DataUnderWay {
   readonly pages: PageState;
-  /** Data that was answered before it reached the device. */
-  readonly behindEnds: ReadonlySet<Promise<void>>;
 }
 
 /** The meta lock of a file goes down from `from`: when it resolves no page is cached, and none comes in before it is granted again. */
@@ -137,8 +136,8 @@ export async function dropPages(ctx: FsContext, ino: number, state: CachedFile, 
   const caches = cachesOf(ctx);
   const { cached } = pages;
   if (cached === undefined || caches === undefined || from < pages.level) return;
-  // Of what is on its way to the device in ranges that nobody has locked now, nothing would be read.
-  while (state.behindEnds.size > 0) await Promise.all(state.behindEnds);
+  // Its ranges are locked, or were; those of a drop are others, and reads within it would find the size without the data.
+  while (state.dataUnderWay.size > 0) await Promise.all(state.dataUnderWay);
   const drop = (pages.drop = new PageDrop(pages, cached, withoutRw(locks, ino)));
   for (const tell of [...pages.waiting]) tell();
   try {

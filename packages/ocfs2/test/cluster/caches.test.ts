@@ -2,12 +2,18 @@
 import { Random } from '@lunfs/device';
 import { describe, expect, test } from 'vitest';
 import { seed } from '../../../../test/support/temp.js';
+import { lockName } from '../../src/locking/index.js';
+import { pageRead, writeFile } from '../../src/volume/index.js';
 import { TestCluster } from '../support/cluster.js';
 import { KernelPages, PAGE, readValue } from '../support/kernel-pages.js';
 import { expectFsckClean } from '../support/volume.js';
 import { FILE, bytes } from '../volume/support.js';
 
 const PAGES = 6;
+
+async function turns(n = 200): Promise<void> {
+  for (let i = 0; i < n; i++) await new Promise((resolve) => setImmediate(resolve));
+}
 
 /** One at a time for each key. */
 class Turns {
@@ -83,4 +89,40 @@ describe('page caches above members', () => {
       await expectFsckClean(cluster.lun);
     });
   }
+
+  test('a page that is read while its lock goes has all of an append whose size is seen', async () => {
+    const cluster = await TestCluster.make(21);
+    const a = await cluster.mount(1), b = await cluster.mount(2);
+    const { names, ctx } = a.volume;
+    const { blkno } = await names.create(names.root, bytes('f'), FILE);
+    const content = Buffer.alloc(9000, 'x');
+    await writeFile(ctx, blkno, 0, content.subarray(0, 5000));
+    const page = new Uint8Array(8192);
+    const read = async (): Promise<Buffer> => Buffer.from(page.subarray(0, await pageRead(ctx, blkno, 0, page)));
+    expect(await read()).toHaveLength(5000);
+    // The kernel is filling the page when it is to go: that waits for the page.
+    let reading: Promise<Buffer> | undefined;
+    a.volume.caches = { drop: async () => void (await (reading ??= read())), pause: () => turns(20) };
+
+    // The clusters are there: the size is set, then data goes to the device.
+    let go!: () => void, stalled!: () => void;
+    const mayGo = new Promise<void>((resolve) => (go = resolve)), isStalled = new Promise<void>((resolve) => (stalled = resolve));
+    a.device.beforeWrite = () => {
+      stalled();
+      return mayGo;
+    };
+    const writing = writeFile(ctx, blkno, 5000, content.subarray(5000, 6000));
+    await isStalled;
+    const wanted = cluster.take(lockName('M', blkno, 0));
+    await turns();
+    go();
+    a.device.beforeWrite = undefined;
+    await writing;
+    (await wanted)();
+    expect(await reading).toEqual(content.subarray(0, 6000));
+    a.volume.caches = undefined;
+    await names.forget(blkno);
+    for (const node of [a, b]) await cluster.unmount(node);
+    await expectFsckClean(cluster.lun);
+  });
 });

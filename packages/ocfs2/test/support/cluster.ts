@@ -30,6 +30,8 @@ export class HostDevice implements BlockDevice {
   writes = 0;
   /** Writes at these offsets are reported as done and are not. */
   loses: ((offset: number) => boolean) | undefined;
+  /** Awaited before a write is done. */
+  beforeWrite: ((offset: number) => Promise<void>) | undefined;
   /** Called with what a read got, before the reader has it. */
   onRead: ((offset: number, got: Uint8Array) => void) | undefined;
   readonly #inFlight = new Set<Change>();
@@ -66,6 +68,7 @@ export class HostDevice implements BlockDevice {
     const change = { offset, bytes: from.slice() };
     this.#inFlight.add(change);
     await this.#turns();
+    await this.beforeWrite?.(offset);
     this.#inFlight.delete(change);
     this.writes++;
     if (this.loses?.(offset) !== true) this.lun.writeSync(offset, change.bytes);
