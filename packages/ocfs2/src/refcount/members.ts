@@ -32,6 +32,18 @@ export function joinRefTree(tree: RefTree, inode: InodeRef): void {
   enter(inode, tree.root);
 }
 
+/** The tree both inodes are in, or come to be in now. Both must be for change, and not in different trees. */
+export function commonRefTree(op: Op, ctx: FsContext, source: InodeRef, target: InodeRef): RefTree {
+  if (!hasRefTree(source) && hasRefTree(target)) {
+    const tree = openRefTree(op, ctx, target, EX);
+    joinRefTree(tree, source);
+    return tree;
+  }
+  const tree = ensureRefTree(op, ctx, source);
+  if (!hasRefTree(target)) joinRefTree(tree, target);
+  return tree;
+}
+
 /** An inode that refers to no shared cluster leaves its tree; the last one frees it. `inode` must be for change. */
 export function leaveRefTree(op: Op, ctx: FsContext, inode: InodeRef): void {
   const tree = openRefTree(op, ctx, inode, EX);

@@ -13,10 +13,10 @@
  */
 import { UsageError } from '@lunfs/device';
 import type { FsContext, InodeRef } from '../context.js';
-import { type ExtentRec, dinodeTree, insert, lookup, setFlags, walk } from '../extents/index.js';
+import { type ExtentRec, dinodeTree, lookup, walk } from '../extents/index.js';
 import { EXT } from '../format/constants.js';
 import { EX, lockName } from '../locking/levels.js';
-import { type RefTree, addRefs, countOf, ensureRefTree, hasRefTree, joinRefTree, openRefTree } from '../refcount/index.js';
+import { type RefTree, commonRefTree, hasRefTree, shareRecord } from '../refcount/index.js';
 import type { LockTable, Op } from '../txn/index.js';
 import { isInline, lockFile } from './file-map.js';
 import { type FileState, touch, withFile } from './file-state.js';
@@ -43,38 +43,16 @@ export function shareExtents(op: Op, ctx: FsContext, source: InodeRef, target: I
   let at = from, tree: RefTree | undefined;
   for (let pieces = 0; at < end && pieces < MOST_PIECES; ) {
     const rec = lookup(op, data, at);
-    let stop = Math.min(end, rec.cpos + rec.clusters);
+    const stop = Math.min(end, rec.cpos + rec.clusters);
     if (rec.hole) {
       at = stop;
       continue;
     }
-    tree ??= commonTree(op, ctx, source, target);
-    const blkno = rec.blkno + (at - rec.cpos) * ctx.geo.bpc, start = Math.floor(blkno / ctx.geo.bpc);
-    if (rec.flags & EXT.REFCOUNTED) {
-      const counted = countOf(tree, start);
-      stop = Math.min(stop, at + (counted.start + counted.clusters - start));
-      addRefs(tree, start, stop - at);
-    } else {
-      setFlags(op, ctx, data, at, stop - at, EXT.REFCOUNTED, 0);
-      addRefs(tree, start, stop - at, 2);
-    }
-    insert(op, ctx, dinodeTree(target, op, ctx), { cpos: at + shift, clusters: stop - at, blkno, flags: rec.flags | EXT.REFCOUNTED });
-    at = stop;
+    tree ??= commonRefTree(op, ctx, source, target);
+    at = shareRecord(op, ctx, tree, data, rec, at, stop, dinodeTree(target, op, ctx), shift);
     pieces++;
   }
   return at;
-}
-
-/** The tree both inodes are in, or come to be in now. */
-function commonTree(op: Op, ctx: FsContext, source: InodeRef, target: InodeRef): RefTree {
-  if (!hasRefTree(source) && hasRefTree(target)) {
-    const tree = openRefTree(op, ctx, target, EX);
-    joinRefTree(tree, source);
-    return tree;
-  }
-  const tree = ensureRefTree(op, ctx, source);
-  if (!hasRefTree(target)) joinRefTree(tree, target);
-  return tree;
 }
 
 /** Locks of inodes for data I/O: by rank, those of one rank by inode number, as Linux does (ocfs2_reflink_inodes_lock). */

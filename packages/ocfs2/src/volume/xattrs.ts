@@ -11,7 +11,7 @@ import { MODE } from '../format/constants.js';
 import { EX, PR } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
 import {
-  type AclEntry, XATTR_TYPE, XATTR_VALUE_MAX, type XattrName, type XattrSetMode, aclAfterChmod, aclForNew, aclFromXattr, aclMode, aclToXattr, dropXattr, encodeAcl,
+  type AclEntry, XATTR_TYPE, XATTR_VALUE_MAX, type XattrName, type XattrSetMode, aclAfterChmod, aclForNew, aclFromXattr, aclMode, aclToXattr, cloneXattr, dropXattr, encodeAcl,
   findXattr, fullXattrName, isAcl, listXattr, noXattr, parseAcl, parseXattrName, putXattr, readValue,
 } from '../xattr/index.js';
 import { ATTR, checkFlags, fileType, isDirectory, liveInode, refuse, setTimes } from './attributes.js';
@@ -99,16 +99,15 @@ export function inheritAcl(op: Op, ctx: FsContext, dir: InodeRef, inode: InodeRe
 
 /**
  * Give a clone the attributes of its source, one operation each; without `preserve` ACLs and security labels are left to what the clone's
- * directory says (Linux 6.1 fs/ocfs2/xattr.c:ocfs2_reflink_xattr_no_security). Values are copied, not shared.
+ * directory says (Linux 6.1 fs/ocfs2/xattr.c:ocfs2_reflink_xattr_no_security).
  */
 export async function cloneXattrs(ctx: FsContext, source: number, clone: number, preserve: boolean): Promise<void> {
   const names = await ctx.engine.read('listxattr', (op) => listXattr(op, ctx, liveInode(op, ctx, source, PR)).map(({ item: { type, rest } }): XattrName => ({ type, rest })));
   for (const name of names) {
     if (!preserve && (isAcl(name.type) || name.type === XATTR_TYPE.SECURITY)) continue;
     await ctx.engine.run('reflink xattr', (op) => {
-      const from = liveInode(op, ctx, source, PR);
-      const found = findXattr(op, ctx, from, name);
-      if (found !== undefined) putXattr(op, ctx, ctx.editInode(op, clone), name, readValue(op, ctx, from, found));
+      liveInode(op, ctx, source, EX);
+      cloneXattr(op, ctx, ctx.editInode(op, source), ctx.editInode(op, clone), name);
     });
   }
 }

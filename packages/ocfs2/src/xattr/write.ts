@@ -43,7 +43,13 @@ export function putXattr(op: Op, ctx: FsContext, inode: InodeRef, name: XattrNam
   if (old !== undefined && mode === 'create') {
     throw new UsageError('XATTR_EXISTS', 'EEXIST', `${ctx.geo.device}: inode ${inode.blkno} has this attribute already`, { device: ctx.geo.device, block: inode.blkno });
   }
-  const item: XattrItem = { type: name.type, rest: name.rest, hash: hashOf(ctx, name), size: value.length, stored: storeValue(op, ctx, inode, old, value), offset: 0 };
+  replaceItem(op, ctx, inode, { ...name, hash: hashOf(ctx, name), size: value.length, stored: storeValue(op, ctx, inode, old, value), offset: 0 }, inline, outside);
+}
+
+/** Put an attribute where there is room for it, and take it away from where it was (`inline` or `outside`). What its old value owns is the caller's. */
+export function replaceItem(
+  op: Op, ctx: FsContext, inode: InodeRef, item: XattrItem, inline = findInline(inode, item), outside = inline === undefined ? findOutside(op, ctx, inode, item) : undefined,
+): void {
   if (putInline(ctx, inode, item)) {
     if (outside !== undefined) dropOutside(op, ctx, inode, outside.item);
   } else {
@@ -197,7 +203,8 @@ function isShared(op: Op, ctx: FsContext, inode: InodeRef, { item, blkno }: Foun
   return false;
 }
 
-function emptyRoot(ctx: FsContext): Uint8Array {
+/** The value root of a value without extents. */
+export function emptyRoot(ctx: FsContext): Uint8Array {
   const root = new Block(ctx.geo.device, 0, new Uint8Array(VALUE_ROOT_SIZE));
   new ExtentList(root, XattrValueRoot.size).count = 1;
   return root.bytes;
