@@ -10,6 +10,8 @@ import { type Cleanup, tempDir } from './temp.js';
 
 export const LUNFS = path.resolve(import.meta.dirname, '../../packages/cli/bin/lunfs.cjs');
 
+const STAND_STILL = path.resolve(import.meta.dirname, 'stand-still.mjs');
+
 export interface Ran {
   readonly code: number | null;
   readonly stdout: string;
@@ -33,6 +35,8 @@ export function finish(child: ChildProcess): Promise<Ran> {
 export class LunfsHost {
   readonly directory: string;
   readonly mount: string;
+  /** What its programs find in their environment beside ours. */
+  environment: NodeJS.ProcessEnv = {};
 
   /** `device`: what it mounts. Nothing runs yet; all is ended by `cleanup`. */
   constructor(cleanup: Cleanup, cluster: ClusterConfig, readonly node: ClusterConfig['nodes'][number], readonly device: string, private readonly start: Spawn = spawn) {
@@ -40,9 +44,7 @@ export class LunfsHost {
     this.mount = path.join(this.directory, 'mnt');
     fs.mkdirSync(this.mount);
     fs.mkdirSync(this.data);
-    fs.writeFileSync(path.join(this.directory, 'cluster.conf'), clusterConf(cluster));
-    const { threshold = 7, idleMs = 5000 } = cluster.settings ?? {};
-    fs.writeFileSync(path.join(this.directory, 'o2cb'), `O2CB_HEARTBEAT_THRESHOLD=${threshold}\nO2CB_IDLE_TIMEOUT_MS=${idleMs}\n`);
+    this.configure(cluster);
     cleanup.add(async () => {
       // Processes of ours that a failed test left; each tells its number itself.
       for (const pid of await this.processes()) {
@@ -54,6 +56,13 @@ export class LunfsHost {
       }
       await finish(spawn('umount', ['-i', '-n', '-l', this.mount], { stdio: 'ignore' }));
     });
+  }
+
+  /** What it is told of its cluster when lunfsd starts the next time. */
+  configure(cluster: ClusterConfig): void {
+    fs.writeFileSync(path.join(this.directory, 'cluster.conf'), clusterConf(cluster));
+    const { threshold = 31, idleMs = 30_000 } = cluster.settings ?? {};
+    fs.writeFileSync(path.join(this.directory, 'o2cb'), `O2CB_HEARTBEAT_THRESHOLD=${threshold}\nO2CB_IDLE_TIMEOUT_MS=${idleMs}\n`);
   }
 
   get data(): string {
@@ -75,7 +84,7 @@ export class LunfsHost {
   }
 
   run(...args: readonly string[]): Promise<Ran> {
-    return finish(this.start(process.execPath, [LUNFS, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, LUNFS_RUN_DIR: this.data } }));
+    return finish(this.start(process.execPath, [LUNFS, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...this.environment, LUNFS_RUN_DIR: this.data } }));
   }
 
   /** Runs a command of lunfs that must succeed. */
@@ -108,6 +117,23 @@ export class LunfsHost {
     const { code, stdout, stderr } = await this.sh(command, timeoutSeconds);
     if (code !== 0) throw new Error(`${this.node.name}: ${command}: exit code ${code}\n${stderr}${stdout}${this.logs()}`);
     return stdout;
+  }
+
+  /** From now on SIGUSR2 makes the main thread of a program of this host stand still for six seconds. Before `up`. */
+  canStandStill(): void {
+    this.environment = { NODE_OPTIONS: `--import=${STAND_STILL}` };
+  }
+
+  /** Resolves when the main thread of a process has stood still; to when it did, monotonic milliseconds. */
+  async standStill(pid: number): Promise<{ readonly from: number; readonly to: number }> {
+    const told = (): RegExpMatchArray[] => [...this.logs().matchAll(/^stood still (\d+) (\d+)$/gm)];
+    const before = told().map(([line]) => line);
+    process.kill(pid, 'SIGUSR2');
+    for (;;) {
+      const [now] = told().filter(([line]) => !before.includes(line));
+      if (now) return { from: Number(now[1]), to: Number(now[2]) };
+      await new Promise((resolve) => { setTimeout(resolve, 100); });
+    }
   }
 
   /** What lunfsd and the volume processes said so far. */

@@ -270,8 +270,8 @@ async function boot(options, accel) {
     ...disks.flatMap((disk, index) => diskArguments(disk, index)), ...networkArguments(options.network), ...(options.qemuArgs ?? []),
   ];
   const program = findProgram('setpriv') ?? 'setpriv';
-  // ip becomes the program it runs, so the process is still QEMU.
-  const inside = options.network ? [findProgram('ip') ?? 'ip', 'netns', 'exec', options.network.namespace] : [];
+  // nsenter becomes the program it runs, so the process is still QEMU. (ip netns exec would give it a copy of all mounts: those of FUSE would live as long as it does.)
+  const inside = options.network ? [findProgram('nsenter') ?? 'nsenter', `--net=/run/netns/${options.network.namespace}`] : [];
   const [command, ...rest] = [...inside, program, ...args];
   const started = performance.now();
   const qemu = spawn(command, rest, { stdio: ['ignore', 'ignore', 'pipe'], signal: options.signal, killSignal: 'SIGKILL' });

@@ -1,29 +1,32 @@
 /**
- * Two hosts of ours on one machine mount one volume: each sees what the other does, a killed volume process is recovered by the other and
+ * Two hosts of ours on one machine mount one volume: each sees what the other does, a main thread that stands still loses nothing, a killed volume process is recovered by the other and
  * comes back by itself with its exports, and the volume is clean in the end. The LUN notes who writes (test/support/witness.ts).
  */
 import * as fs from 'node:fs';
 import path from 'node:path';
+import { monotonicMs } from '@lunfs/device';
 import type { ClusterFacts, ExportFacts, LockFacts } from '@lunfs/host';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { LunfsHost } from '../../../../test/support/lunfs-host.js';
 import { lacks, mkfs, mustBeClean } from '../../../../test/support/ocfs2-tools.js';
 import { Cleanup, must, tempDir } from '../../../../test/support/temp.js';
-import { witness } from '../../../../test/support/witness.js';
+import { type Witness, witness } from '../../../../test/support/witness.js';
 
 describe.skipIf(lacks('ocfs2-tools', 'fuse', 'qemu'))('two hosts on one volume', () => {
   const cleanup = new Cleanup();
   let image: string;
   let one: LunfsHost;
   let two: LunfsHost;
+  let lun: Witness;
 
   beforeAll(async () => {
     image = path.join(tempDir(cleanup, 'members'), 'lun');
     await mkfs(image, { size: 512 << 20, blockSize: 4096, clusterSize: 4096, slots: 4, cluster: 'ocfs2' });
-    const lun = await witness(cleanup, image, ['one', 'two']);
+    lun = await witness(cleanup, image, ['one', 'two']);
     const nodes = [{ number: 1, name: 'one', address: '127.0.93.1', port: 7793 }, { number: 2, name: 'two', address: '127.0.93.2', port: 7793 }];
     const cluster = { name: 'ocfs2', nodes, settings: { threshold: 7, idleMs: 5000 } };
     [one, two] = nodes.map((node) => new LunfsHost(cleanup, cluster, node, lun.device(node.name)));
+    one.canStandStill();
   }, 120_000);
   afterAll(() => cleanup.run(), 120_000);
 
@@ -50,6 +53,55 @@ describe.skipIf(lacks('ocfs2-tools', 'fuse', 'qemu'))('two hosts on one volume',
     await held;
     const locks = await two.json<LockFacts[]>('locks', two.mount);
     expect(locks).toContainEqual(expect.objectContaining({ name: expect.stringMatching(/^M0{6}/) as string, level: expect.stringMatching(/^(PR|EX|NL)$/) as string }));
+  });
+
+  it('beat, and keep their deadlines, while a main thread stands still for six seconds', { timeout: 240_000 }, async () => {
+    const before = await status(one);
+    const { pid, volumes: [{ pid: volume }] } = before;
+    const tasks = (of: number): number[] => fs.readdirSync(`/proc/${of}/task`).map(Number);
+    const daemon = tasks(pid);
+    const process1 = tasks(volume!);
+    // A beat of node 1: one sector, its number in it, T × 2 s promised (docs/fencing.md).
+    const beats = lun.log.filter(({ host, task, length, begins }) => host === 'one' && daemon.includes(task) && length === 512 && begins[8] === 1 && begins.readUInt32LE(24) === 14_000);
+    const [{ offset }] = beats;
+    /** What another reader finds in the slot. */
+    const slot = (): { seq: bigint; generation: bigint } => {
+      const bytes = Buffer.alloc(512);
+      const fd = fs.openSync(image, 'r');
+      fs.readSync(fd, bytes, 0, 512, offset);
+      fs.closeSync(fd);
+      return { seq: bytes.readBigUInt64LE(0), generation: bytes.readBigUInt64LE(16) };
+    };
+    const { seq, generation } = slot();
+    await one.do('dd if=/dev/zero of=$M/place bs=64k count=16 oflag=direct status=none; sync');
+    // In place, by locks that are held: it needs no main thread, and every write asks the fence.
+    const load = one.sh(`touch ${one.directory}/loading; while [ -e ${one.directory}/loading ]; do dd if=/dev/zero of=$M/place bs=4k count=200 oflag=direct conv=notrunc status=none || exit 1; done`, 120);
+    await one.do(`until [ -e ${one.directory}/loading ]; do sleep 0.1; done; sleep 1`);
+    for (const still of [pid, volume!]) {
+      let answered = 0;
+      const asked = one.run('cluster', 'status').then(() => (answered = monotonicMs()));
+      const [{ from, to }] = await Promise.all([one.standStill(still), asked]);
+      const meanwhile = lun.log.filter(({ at }) => at > from && at < to);
+      const seqs = meanwhile.filter((write) => write.offset === offset && write.length === 512).map(({ begins }) => begins.readBigUInt64LE(0));
+      expect(to - from).toBeGreaterThanOrEqual(5990);
+      expect(new Set(seqs).size, 'beats meanwhile').toBeGreaterThanOrEqual(2);
+      // Nobody else answers for a thread that stands still; the volume's data goes on without lunfsd's.
+      if (still === pid) {
+        expect(answered).toBeGreaterThanOrEqual(to);
+        expect(meanwhile.some((write) => process1.includes(write.task))).toBe(true);
+      }
+      expect((await status(two)).regions[0].live.map(({ node }) => node)).toEqual([1, 2]);
+    }
+    fs.rmSync(`${one.directory}/loading`);
+    expect(await load).toMatchObject({ code: 0 });
+    const now = slot();
+    expect([now.seq > seq, now.generation]).toEqual([true, generation]);
+    const after = await status(one);
+    expect([after.pid, after.volumes[0]]).toEqual([pid, expect.objectContaining({ pid: volume, state: 'mounted', fenced: 0 })]);
+    expect(two.logs()).not.toMatch(/has died|its heartbeat has ended/);
+    await two.do('echo after > $M/after-still');
+    expect(await one.do('cat $M/after-still; rm $M/after-still $M/place')).toBe('after\n');
+    for (const host of [one, two]) expect((await status(host)).volumes).toMatchObject([{ domain: { members: [1, 2], recovering: [] } }]);
   });
 
   it('recover one that dies, which comes back with its exports', { timeout: 240_000 }, async () => {
