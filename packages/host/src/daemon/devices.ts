@@ -35,13 +35,13 @@ export async function volumesHere(): Promise<VolumeDevice[]> {
 
 /**
  * Devices of this host with the same volume on them that are not, by another name, the one that is to be used. None for an image file: an array
- * makes no copies of it, and whoever serves it by several names knows.
+ * makes no copies of it, and whoever serves it by several names knows. `here`: what `volumesHere` finds.
  */
-export async function clonesOf(device: string, uuid: string): Promise<VolumeDevice[]> {
+export async function clonesOf(device: string, uuid: string, here: readonly VolumeDevice[] | Promise<readonly VolumeDevice[]>): Promise<VolumeDevice[]> {
   if (factsOf(device) === undefined) return [];
   const mine = identityOf(device);
   const below = standsOn(mine);
-  return (await volumesHere()).filter((one) => {
+  return (await here).filter((one) => {
     if (one.uuid !== uuid) return false;
     const other = identityOf(one.device);
     return other !== mine && !below.has(other) && !standsOn(other).has(mine);

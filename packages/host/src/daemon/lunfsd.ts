@@ -4,7 +4,7 @@
  */
 import os from 'node:os';
 import { ClusterError, UsageError, monotonicMs } from '@lunfs/device';
-import { type ClusterConfig, type ClusterNode, DEFAULT_CLUSTER_CONF, type HeartbeatMode, type PeerStatistics, type RegionFacts, type Timeouts, localNode, readClusterConf, readSettings, refuseClone, timeoutsOf } from '@lunfs/o2cb';
+import { type ClusterConfig, type ClusterNode, DEFAULT_CLUSTER_CONF, type HeartbeatMode, type PeerStatistics, type RegionFacts, type Timeouts, type VolumeDevice, localNode, readClusterConf, readSettings, refuseClone, timeoutsOf } from '@lunfs/o2cb';
 import { pause } from '../clock.js';
 import { type OpenedVolume, inspectVolume, slotHolders } from '../cluster/joining.js';
 import type { VolumeFacts } from '../host-volume.js';
@@ -138,8 +138,14 @@ export class Lunfsd implements NodeOf {
     await this.supervisor.close();
   }
 
-  async beat(volume: OpenedVolume): Promise<Beating> {
-    await this.#checkVolume(volume);
+  look(): Promise<readonly VolumeDevice[]> {
+    const here = volumesHere();
+    here.catch(() => undefined); // who uses it is told
+    return here;
+  }
+
+  async beat(volume: OpenedVolume, here: Promise<readonly VolumeDevice[]>): Promise<Beating> {
+    await this.#checkVolume(volume, here);
     const stack = await this.#stack;
     const { config, local, timeouts } = this.identity;
     const global = config.heartbeatMode === 'global';
@@ -214,7 +220,7 @@ export class Lunfsd implements NodeOf {
     })();
   }
 
-  async #checkVolume({ device, uuid, stack }: OpenedVolume): Promise<void> {
+  async #checkVolume({ device, uuid, stack }: OpenedVolume, here: Promise<readonly VolumeDevice[]>): Promise<void> {
     const { name, heartbeatMode } = this.identity.config;
     const refuse = (code: string, message: string): never => {
       throw new ClusterError(code, message, { device, uuid, cluster: name }, undefined, 'EINVAL');
@@ -224,7 +230,7 @@ export class Lunfsd implements NodeOf {
     const global = stack?.globalHeartbeat ?? false;
     if (global !== (heartbeatMode === 'global')) refuse('OTHER_HEARTBEAT', `${device} is made for ${global ? 'global' : 'local'} heartbeat, cluster "${name}" has heartbeat_mode = ${heartbeatMode}`);
     const mounted = [...this.#volumes].flatMap((one) => (one.uuid === undefined ? [] : [{ device: one.spec.device, uuid: one.uuid }]));
-    refuseClone(device, uuid, [...mounted, ...(await clonesOf(device, uuid))]);
+    refuseClone(device, uuid, [...mounted, ...(await clonesOf(device, uuid, here))]);
   }
 }
 
@@ -237,7 +243,7 @@ async function regionsOf({ name, regions }: ClusterConfig): Promise<OpenedVolume
     if (device === undefined) {
       throw new ClusterError('HEARTBEAT_DEVICE', `no device of this host carries the volume ${uuid}, on which cluster "${name}" beats: attach that LUN (lunfs info DEVICE shows a volume's UUID), or take the region out of cluster.conf on all nodes`, { uuid, cluster: name }, undefined, 'ENODEV');
     }
-    refuseClone(device, uuid, await clonesOf(device, uuid));
+    refuseClone(device, uuid, await clonesOf(device, uuid, here));
     found.push(await inspectVolume(device));
   }
   return found;

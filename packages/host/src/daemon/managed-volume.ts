@@ -10,7 +10,7 @@
 import type { ChildProcess } from 'node:child_process';
 import type { Duplex } from 'node:stream';
 import { ClusterError, type LunfsError } from '@lunfs/device';
-import type { FenceDeadline } from '@lunfs/o2cb';
+import type { FenceDeadline, VolumeDevice } from '@lunfs/o2cb';
 import { pause } from '../clock.js';
 import { LINK_FD } from '../cluster/cluster-side.js';
 import { type Frame, KIND } from '../cluster/frames.js';
@@ -29,8 +29,10 @@ export interface NodeOf {
   /** Milliseconds for which a volume process's main thread may stand still. */
   readonly stillMs: number;
   log(line: string): void;
-  /** Refuse a volume by name, or beat for it until it is steady and this node connected to all that live. */
-  beat(volume: OpenedVolume): Promise<Beating>;
+  /** Look which devices of this host carry volumes. */
+  look(): Promise<readonly VolumeDevice[]>;
+  /** Refuse a volume by name (`here`: what `look` finds), or beat for it until it is steady and this node connected to all that live. */
+  beat(volume: OpenedVolume, here: Promise<readonly VolumeDevice[]>): Promise<Beating>;
   /** Refuse a volume by name whose domain has members that do not beat on our disk. */
   admit(volume: OpenedVolume, members: readonly number[]): Promise<void>;
   /** What every process of this node holds open, so that the next lunfsd knows when none of an earlier incarnation is left. */
@@ -87,6 +89,8 @@ const REJOIN_MS = 2000;
 
 interface Incarnation {
   readonly token: string;
+  /** The devices of this host, which are looked at while the process starts: a mount need not wait for one after the other. */
+  readonly here: Promise<readonly VolumeDevice[]>;
   readonly child: ChildProcess;
   readonly link: Link;
   readonly exited: Promise<string>;
@@ -160,6 +164,7 @@ export class ManagedVolume {
     const { device, mount, logicalBlockSize } = this.spec;
     this.state = 'joining';
     const token = supervisor.newToken();
+    const here = this.node.look();
     let mine: Incarnation | undefined;
     let over: Promise<void> | undefined;
     let mounted = false;
@@ -172,7 +177,7 @@ export class ManagedVolume {
             const exited = new Promise<string>((resolve) => {
               child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
             });
-            mine = { token, child, exited, left: false, link: new Link(child.stdio[LINK_FD] as unknown as Duplex, (frame) => this.#received(mine!, frame)) };
+            mine = { token, here, child, exited, left: false, link: new Link(child.stdio[LINK_FD] as unknown as Duplex, (frame) => this.#received(mine!, frame)) };
             this.#now = mine;
             // A process that nobody can talk to any more answers its peers never: they must recover it.
             void mine.link.closed.then(() => mine?.left === false && child.kill('SIGKILL'));
@@ -203,7 +208,7 @@ export class ManagedVolume {
   async #opened(mine: Incarnation, opened: OpenedVolume): Promise<void> {
     mine.opened = opened;
     try {
-      const { region, joining, member } = await this.node.beat(opened);
+      const { region, joining, member } = await this.node.beat(opened, mine.here);
       if (mine.child.exitCode !== null || mine.child.signalCode !== null) {
         await region.stop();
         return;
