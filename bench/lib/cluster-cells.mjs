@@ -41,9 +41,8 @@ export async function appendsInTurn(file, workers, turns = TURNS) {
 /** Files created per second in one new directory, each worker its share of them at the same time. */
 export async function createsTogether(directory, workers, files = FILES) {
   await workers[0].ask(`mkdir ${directory}`);
-  const started = performance.now();
-  await Promise.all(workers.map((one, i) => one.ask(`create ${directory} ${'abcd'[i]} ${files / workers.length}`)));
-  return files / (since(started) / 1000);
+  const ms = await Promise.all(workers.map((one, i) => one.ask(`create ${directory} ${'abcd'[i]} ${files / workers.length}`)));
+  return files / (Math.max(...ms) / 1000);
 }
 
 /** What is said beside the row of appends in turn. */

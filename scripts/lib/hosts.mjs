@@ -130,14 +130,13 @@ export class Host {
 
 /**
  * Hosts of a cluster, and the files of their configuration; nothing runs yet. Their addresses are nobody else's on this machine: they follow
- * from the number of this process.
+ * from the number of this process; or `network` says how they begin (three numbers).
  * @param {string} directory
  * @param {string} lun
- * @param {{ count: number, cluster: string, settings: Record<string, string | number>, signal: AbortSignal, firstNumber?: number }} options
+ * @param {{ count: number, cluster: string, settings: Record<string, string | number>, signal: AbortSignal, firstNumber?: number, network?: string }} options
  */
-export async function clusterHosts(directory, lun, { count, cluster, settings, signal, firstNumber = 1 }) {
-  const net = `127.${64 + ((process.pid >> 8) & 63)}.${process.pid & 255}`;
-  const nodes = Array.from({ length: count }, (_, i) => ({ number: firstNumber + i, name: `host${i + 1}`, address: `${net}.${i + 1}` }));
+export async function clusterHosts(directory, lun, { count, cluster, settings, signal, firstNumber = 1, network = `127.${64 + ((process.pid >> 8) & 63)}.${process.pid & 255}` }) {
+  const nodes = Array.from({ length: count }, (_, i) => ({ number: firstNumber + i, name: `host${i + 1}`, address: `${network}.${i + 1}` }));
   const stanzas = nodes.map(({ number, name, address }) => `node:\n\tip_port = 7777\n\tip_address = ${address}\n\tnumber = ${number}\n\tname = ${name}\n\tcluster = ${cluster}\n\n`);
   fs.writeFileSync(path.join(directory, 'cluster.conf'), `${stanzas.join('')}cluster:\n\tnode_count = ${count}\n\theartbeat_mode = local\n\tname = ${cluster}\n`);
   fs.writeFileSync(path.join(directory, 'o2cb'), Object.entries(settings).map(([key, value]) => `${key}=${value}\n`).join(''));
