@@ -237,6 +237,8 @@ export class Counter implements Subject {
   }
 }
 
+const PAGE = 4096;
+
 /** A file that everybody appends records to; it is emptied when it has settled. */
 export class Log implements Subject {
   readonly #history: History<string, string, string>;
@@ -257,7 +259,20 @@ export class Log implements Subject {
     if (how === 'never' || random.int(3) === 0) return await this.look(hand);
     const record = Buffer.from(`${hand.name} ${++this.#next}`.padEnd(random.pick([20, 20, 700]), '.')).toString('hex');
     if (how === 'bare') await this.#history.record(hand, record, async () => (await hand.must('add', this.name, record)).join(''));
-    else await this.#history.record(hand, record, async () => (await hand.must('lockedadd', this.name, record))[0]);
+    else await this.#append(hand, record);
+  }
+
+  /**
+   * A kernel node writes page by page, and its reads do not wait for a write's end: each page's part is seen at a moment of its own (Linux 6.1
+   * mm/filemap.c:generic_perform_write, fs/ocfs2/aops.c:ocfs2_write_end_nolock sets the size).
+   */
+  async #append(hand: Hand, record: string): Promise<void> {
+    const start = performance.now();
+    const at = Number((await hand.must('lockedadd', this.name, record))[0]);
+    const moments = { by: hand.name, start, end: performance.now() };
+    const inPage = hand.name.startsWith('kernel') ? PAGE - (at % PAGE) : Number.POSITIVE_INFINITY;
+    this.#history.add({ ...moments, input: record.slice(0, inPage * 2), output: String(at) });
+    if (record.length > inPage * 2) this.#history.add({ ...moments, input: record.slice(inPage * 2), output: String(at + inPage) });
   }
 
   async look(hand: Hand): Promise<void> {
