@@ -16,8 +16,7 @@ import { Cleanup, must, seed, tempDir } from '../support/temp.js';
 import { Names } from './mix-names.js';
 import { Attic, Counter, Facts, Log, Places, type Subject, counts } from './mix-subjects.js';
 
-/** `npm test` leaves the random mix to `npm run soak -- --cluster`, which still finds a fault now and then (docs/cluster.md, "What is not settled"). */
-const MINUTES = Number(process.env.LUNFS_MIX_MINUTES ?? 0);
+const MINUTES = Number(process.env.LUNFS_MIX_MINUTES ?? 2);
 /** A letter for each node number: k a kernel node, o one of ours. */
 const NODES = process.env.LUNFS_MIX_NODES ?? 'oko';
 const HANDS = 2;
