@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { LunfsError, UsageError } from '@lunfs/device';
 import { unmount } from '@lunfs/fuse';
-import { connectDaemon, connectVolumeProcess } from '@lunfs/host';
+import { type VolumeProcess, connectDaemon, connectVolumeProcess } from '@lunfs/host';
 import { examples } from '../command.js';
 import { useData } from '../daemon-option.js';
 import { mountedDevice } from '../mounted.js';
@@ -24,6 +24,14 @@ export function umount(program: Command): void {
     }));
 }
 
+/**
+ * A process without mount and exports ends by itself, and asking it may come too late. It does not where another mount namespace (a container, a
+ * program in a network namespace of ip-netns) has a copy of the mount: asked, it ends that after some seconds.
+ */
+function endUnused(control: VolumeProcess): Promise<void> {
+  return control.stop().catch(() => control.ended);
+}
+
 async function endMount(directory: string, device: string): Promise<void> {
   const control = await connectVolumeProcess(device).catch(() => undefined); // its process may be dead: then the mount is taken away
   try {
@@ -31,7 +39,7 @@ async function endMount(directory: string, device: string): Promise<void> {
     await unmount(directory, control === undefined ? 'detach' : 'clean');
     if (control === undefined) note('umount', `${directory}: its process was gone; the next mount of ${device} recovers the journal`);
     else if (exported > 0) note('umount', `${device}: ${exported} export(s) go on`);
-    else await control.ended;
+    else await endUnused(control);
   } finally {
     control?.close();
   }
@@ -59,9 +67,8 @@ async function endProcess(device: string, force: boolean): Promise<void> {
     const busy = exports.filter((one) => one.connections > 0).map((one) => one.name);
     if (busy.length > 0 && !force) throw new UsageError('EXPORT_IN_USE', 'EBUSY', `${device}: export ${busy.join(', ')} has clients (guests lose their disk); end them first, or use --force`, { device });
     if (mount !== undefined) await unmount(mount);
-    // The process ends by itself with its last user; asking it then may come too late.
     if (mount === undefined || exports.length > 0) await control.stop();
-    else await control.ended;
+    else await endUnused(control);
   } finally {
     control.close();
   }

@@ -1,6 +1,5 @@
 /** The command around a mount: what goes through it, what is refused beside it, and how it ends. */
-import { execFile } from 'node:child_process';
-import { spawnSync } from 'node:child_process';
+import { execFile, spawn, spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -67,6 +66,23 @@ it('mounts read-only, and refuses what is no mount point', async () => {
   await cli.must('umount', 'mnt');
   expect(await cli.run(['umount', 'mnt'])).toMatchObject({ code: 1, stderr: expect.stringContaining('nothing of lunfs is mounted') as unknown });
   expect(await cli.run(['mount', 'lun.img', 'nowhere'])).toMatchObject({ code: 32, stderr: expect.stringContaining('make the directory first') as unknown });
+});
+
+it('unmounts although another mount namespace has a copy of the mount', { timeout: 180_000 }, async () => {
+  await cli.must('mount', 'lun.img', 'mnt');
+  const holder = spawn('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', 'echo holds; read -r word; cat "$0/file"; echo "says $?"', mountPoint], { cwd: '/', stdio: ['pipe', 'pipe', 'ignore'] });
+  let said = '';
+  holder.stdout.on('data', (chunk: Buffer) => { said += chunk.toString(); });
+  const gone = new Promise<void>((resolve) => { holder.once('close', () => resolve()); });
+  try {
+    while (said !== 'holds\n') await new Promise((resolve) => { setTimeout(resolve, 50); });
+    await cli.must('umount', 'mnt');
+  } finally {
+    holder.stdin.end('go\n');
+    await gone;
+  }
+  expect(said).toBe('holds\nsays 1\n');
+  await mustBeClean(inside('lun.img'), KNOWN_FALSE_POSITIVES);
 });
 
 it('keeps quota: limits set beside the mount stop a user of it, who sees EDQUOT', { timeout: 180_000 }, async () => {
