@@ -18,6 +18,8 @@ import { type ClusterConfig, KernelNode, type KernelNodeOptions } from './machin
 export interface LabOptions {
   /** Image file of the LUN. It must be on a file system that takes direct I/O. */
   lun: string;
+  /** The LUN as a node sees it, where it is not to be a loop device: by the node's name. */
+  device?: (name: string) => string | Promise<string>;
   /** Configured nodes, numbers 0 to count - 1, alive or not. */
   count: number;
   /** Default `ocfs2`. */
@@ -77,7 +79,7 @@ export class ClusterLab {
       await this.#ip('tuntap', 'add', tap, 'mode', 'tap');
       await this.#plug(number, tap);
     }
-    const device = await loopDevice(this.#cleanup, this.#options.lun, { sectorSize: this.#options.sectorSize });
+    const device = await this.#device(name);
     const kernel = await KernelNode.start(this.#cleanup, {
       hostname: name, cluster: this.config, address: `${address}/24`, network: { namespace: this.#namespace, tap, mac: `52:54:00:00:07:0${number}` },
       disks: [{ file: device, sectorSize: this.#options.sectorSize }], ...options,
@@ -88,7 +90,7 @@ export class ClusterLab {
 
   /** A host for programs of ours. */
   async host(number: number): Promise<LabHost> {
-    const { address } = this.#node(number);
+    const { name, address } = this.#node(number);
     const namespace = `${this.#namespace}-${number}`;
     await this.#namespaceOf(namespace);
     await this.#ip('link', 'add', `port${number}`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', namespace);
@@ -96,7 +98,7 @@ export class ClusterLab {
     this.#ipOn.set(number, (...args) => must('ip', ['-n', namespace, ...args]));
     await must('ip', ['-n', namespace, 'addr', 'add', `${address}/24`, 'dev', 'eth0']);
     for (const card of ['lo', 'eth0']) await must('ip', ['-n', namespace, 'link', 'set', card, 'up']);
-    const device = await loopDevice(this.#cleanup, this.#options.lun, { sectorSize: this.#options.sectorSize });
+    const device = await this.#device(name);
     return {
       number, address, device,
       spawn: (command, args, options = {}) => {
@@ -129,6 +131,11 @@ export class ClusterLab {
   /** Undoes `silence`. */
   async unsilence(from: number, to: number): Promise<void> {
     await this.#ipCommand(from)('neigh', 'del', this.#node(to).address, 'dev', 'eth0');
+  }
+
+  async #device(name: string): Promise<string> {
+    const { device, lun, sectorSize } = this.#options;
+    return device ? device(name) : loopDevice(this.#cleanup, lun, { sectorSize });
   }
 
   #ipCommand(number: number): (...args: string[]) => Promise<string> {

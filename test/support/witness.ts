@@ -1,11 +1,12 @@
 /**
  * A LUN that writes down every write it gets: when it came, from which task, where, and how it begins. One file per host, all over the
  * same bytes, each a file of a FUSE file system served by the test itself, beside and independent of what it watches. Nothing is cached on
- * the way: hosts open their file with O_DIRECT, and the log has the write before it is done.
+ * the way: hosts open their file with O_DIRECT, and the log has the write before it is done. A host's path to it can be cut: then its
+ * requests hang, as those of a path without an end, until it is healed.
  */
 import * as fs from 'node:fs';
 import path from 'node:path';
-import { UsageError, monotonicMs } from '@lunfs/device';
+import { IoError, UsageError, monotonicMs } from '@lunfs/device';
 import { type Attributes, type AttributesReply, type Caller, type Entry, type FuseHandler, type NegativeEntry, type OpenDirectory, type OpenFile, mountFuse } from '@lunfs/fuse';
 import { type Cleanup, tempDir } from './temp.js';
 
@@ -19,6 +20,17 @@ export interface Write {
   readonly length: number;
   /** The first 32 bytes. */
   readonly begins: Buffer;
+  /** It came while the host's path was cut: it was not done. */
+  readonly held: boolean;
+}
+
+/** Which requests of a host hang. */
+export type Cut = 'reads' | 'writes' | 'all';
+
+interface Path {
+  cut?: Cut;
+  /** Ends what hangs. */
+  release: (() => void)[];
 }
 
 interface LunFile extends OpenFile {
@@ -31,6 +43,7 @@ class WitnessFs implements FuseHandler<LunFile, OpenDirectory> {
   readonly log: Write[] = [];
   readonly #fd: number;
   readonly #size: number;
+  readonly #paths = new Map<string, Path>();
 
   constructor(image: string, private readonly hosts: readonly string[]) {
     this.#fd = fs.openSync(image, 'r+');
@@ -56,12 +69,40 @@ class WitnessFs implements FuseHandler<LunFile, OpenDirectory> {
     return { host: this.hosts[nodeid - FIRST_NODE], directIo: true, parallelDirectWrites: true };
   }
 
-  read(_caller: Caller, _file: LunFile, offset: number, into: Uint8Array): number {
+  cut(host: string, what: Cut): void {
+    this.#path(host).cut = what;
+  }
+
+  heal(host: string): void {
+    const path = this.#path(host);
+    path.cut = undefined;
+    for (const release of path.release.splice(0)) release();
+  }
+
+  #path(host: string): Path {
+    const path = this.#paths.get(host) ?? { release: [] };
+    this.#paths.set(host, path);
+    return path;
+  }
+
+  /** It hangs until the path is healed, and fails then: whatever had it on the way has given it up. */
+  #hang(host: string): Promise<never> {
+    return new Promise((_, reject) => {
+      this.#path(host).release.push(() => reject(new IoError('WITNESS_CUT', 'the path to the LUN was cut')));
+    });
+  }
+
+  read(_caller: Caller, { host }: LunFile, offset: number, into: Uint8Array): number | Promise<number> {
+    const { cut } = this.#path(host);
+    if (cut === 'reads' || cut === 'all') return this.#hang(host);
     return fs.readSync(this.#fd, into, 0, Math.min(into.length, Math.max(0, this.#size - offset)), offset);
   }
 
-  write({ pid }: Caller, { host }: LunFile, offset: number, from: Uint8Array): number {
-    this.log.push({ at: monotonicMs(), host, task: pid, offset, length: from.length, begins: Buffer.from(from.subarray(0, 32)) });
+  write({ pid }: Caller, { host }: LunFile, offset: number, from: Uint8Array): number | Promise<number> {
+    const { cut } = this.#path(host);
+    const held = cut === 'writes' || cut === 'all';
+    this.log.push({ at: monotonicMs(), host, task: pid, offset, length: from.length, begins: Buffer.from(from.subarray(0, 32)), held });
+    if (held) return this.#hang(host);
     return fs.writeSync(this.#fd, from, 0, from.length, offset);
   }
 
@@ -111,6 +152,10 @@ export interface Witness {
   readonly log: readonly Write[];
   /** The LUN as a host sees it. */
   device(host: string): string;
+  /** From now on these requests of the host hang. */
+  cut(host: string, what: Cut): void;
+  /** They are done again; those that hang fail with EIO, undone. */
+  heal(host: string): void;
 }
 
 /** Serve an image to hosts. It must not be used otherwise until the clean-up, which comes after that of its users. */
@@ -119,5 +164,12 @@ export async function witness(cleanup: Cleanup, image: string, hosts: readonly s
   const served = new WitnessFs(image, hosts);
   const mount = await mountFuse(served, { directory, source: 'witness', subtype: 'witness', workers: 1 });
   cleanup.add(() => mount.close(0));
-  return { log: served.log, device: (host) => path.join(directory, host) };
+  // Nobody ends while a request of his hangs.
+  cleanup.add(() => {
+    for (const host of hosts) served.heal(host);
+  });
+  return {
+    log: served.log, device: (host) => path.join(directory, host),
+    cut: (host, what) => served.cut(host, what), heal: (host) => served.heal(host),
+  };
 }
