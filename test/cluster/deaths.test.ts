@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import type { ClusterFacts } from '@lunfs/host';
 import { ClusterLab } from '../support/cluster-lab.js';
-import { LunfsHost } from '../support/lunfs-host.js';
+import { LunfsHost, finish } from '../support/lunfs-host.js';
 import { mkfs, mustBeClean } from '../support/ocfs2-tools.js';
 import { Cleanup, tempDir } from '../support/temp.js';
 
@@ -27,10 +27,8 @@ test('a volume process of ours, then a kernel node', { timeout: 600_000 }, async
   const lun = path.join(tempDir(cleanup, 'deaths'), 'lun');
   await mkfs(lun, { size: 512 << 20, blockSize: 4096, clusterSize: 4096, slots: 4, cluster: 'ocfs2' });
   const lab = await ClusterLab.start(cleanup, { lun, count: 3, settings: { threshold: 7, idleMs: 5000 } });
-  const [first, second] = await Promise.all([0, 2].map(async (number) => {
-    const host = await lab.host(number);
-    return new LunfsHost(cleanup, lab.config, lab.config.nodes[number], host.device, (command, args, options) => host.spawn(command, args, options));
-  }));
+  const hosts = [await lab.host(0), await lab.host(2)];
+  const [first, second] = hosts.map((host, i) => new LunfsHost(cleanup, lab.config, lab.config.nodes[i * 2], host.device, (command, args, options) => host.spawn(command, args, options)));
   const kernel = await lab.kernelNode(1);
   const mounts = [first, second].map(async (host) => {
     await host.up();
@@ -59,6 +57,14 @@ test('a volume process of ours, then a kernel node', { timeout: 600_000 }, async
   const last = acknowledged.at(-1)!;
   expect(await second.do(`cat $M/first/f${last}`)).toBe(`${last}\n`);
   expect(await first.do(`ls $M/first | grep -c f; grep -c first $M/log`)).toMatch(/^\d+\n\d+\n$/);
+
+  // The connection between a host and the kernel node is reset, both live: what was under way is lost, so the host begins anew.
+  const { pid: before } = await process0();
+  const reset = await finish(hosts[0].spawn('ss', ['--kill', '--tcp', 'dst', lab.config.nodes[1].address], { stdio: ['ignore', 'pipe', 'pipe'] }));
+  expect(reset.stdout).toContain('7777');
+  await until('the host has begun anew', async () => (await process0())?.state === 'mounted' && (await process0()).pid !== before, logs);
+  expect(first.logs()).toContain('both live: this node begins anew');
+  expect(await first.do(`cat $M/first/f${last}; touch $M/anew`)).toBe(`${last}\n`);
 
   // The kernel node is cut off its power, while the hosts write.
   await kernel.must('for i in $(seq 20); do echo $i > /mnt/sure$i && sync /mnt/sure$i || exit 1; done; touch /tmp/stop');

@@ -25,6 +25,7 @@ membership.subscribe(ORDER_QUORUM, quorum);
 membership.subscribe(ORDER_QUORUM, { nodeUp: (node) => say({ event: 'nodeUp', node }), nodeDown: (node) => say({ event: 'nodeDown', node }) });
 const core = new O2net({
   nodes, times, membership, scheduler: hostScheduler, transport: tcpTransport, links: quorum, notice: (notice) => say({ event: 'notice', ...notice }),
+  severed: (_node, reason) => heartbeat.giveUp(reason),
 });
 const close = await listen(core, nodes.find((node) => node.number === number));
 core.start();

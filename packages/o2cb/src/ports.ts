@@ -64,7 +64,7 @@ export interface LinkListener {
 export type RequestResult =
   /** Its handler ran: the value it returned, signed 32 bits. What it means depends on the message. */
   | { readonly status: number }
-  /** `no-handler`, `overflow`: the peer said so. `host-down`: connection or node lost while waiting. `not-connected`: never sent. */
+  /** `no-handler`, `overflow`: the peer said so. `host-down`: the node died, or this one left, while it waited. `not-connected`: never sent. */
   | { readonly error: 'no-handler' | 'overflow' | 'host-down' | 'not-connected' };
 
 /**
@@ -79,12 +79,13 @@ export type MessageHandler = (from: number, payload: Uint8Array, reply: (status:
 export interface Messenger {
   /**
    * Send a request. Requests to one node arrive in the order of the calls; a request waits while no connection stands and the node is
-   * alive. `done` is called exactly once, never within this call. `payload` (at most 4072 bytes) is copied or sent before it returns.
+   * alive. `done` is called exactly once, never within this call; when the connection is lost and the node lives on, not before it is down. `payload` (at most 4072 bytes) is copied or sent before it returns.
    */
   request(node: number, type: number, key: number, payload: Uint8Array, done: (result: RequestResult) => void): void;
   /**
    * Handle a message type under a key (unsigned 32 bits). Longer payloads than `maxLength` are answered `overflow`. Returns what ends it;
    * then the peer gets `no-handler`. One handler per key and type: a second one is an internal error.
+   * `repeated`: who sends messages under this key says them again when they are lost, so a connection lost with one of them has lost nothing.
    */
-  handle(key: number, type: number, maxLength: number, handler: MessageHandler): () => void;
+  handle(key: number, type: number, maxLength: number, handler: MessageHandler, repeated?: boolean): () => void;
 }

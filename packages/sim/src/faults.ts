@@ -3,7 +3,7 @@ import type { Random } from '@lunfs/device';
 import type { Machine } from './machine.js';
 import type { World } from './world.js';
 
-export const FAULT_KINDS = ['crash', 'double', 'kill', 'partition', 'stall', 'slow'] as const;
+export const FAULT_KINDS = ['crash', 'double', 'kill', 'partition', 'reset', 'stall', 'slow'] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** From one fault to the next: at least, and at most so much more, milliseconds. */
@@ -58,6 +58,10 @@ export class Faults {
         return machine.daemon?.process?.kill('SIGKILL');
       case 'partition':
         return this.#partition(machine);
+      case 'reset': {
+        const other = random.pick(this.machines);
+        return world.network.reset(machine.node.address, other.node.address);
+      }
       case 'stall': {
         // Half of them is over before anybody is dead.
         machine.path!.hungUntil = world.time.now() + random.float() * (random.chance(0.5) ? 8000 : 25_000);

@@ -115,6 +115,14 @@ export class SimNetwork {
     }
   }
 
+  /** The connection of two machines is reset, as by a firewall that has forgotten it: what is under way is lost. */
+  reset(a: string, b: string): void {
+    for (const connection of [...this.#connections]) {
+      const { from, to } = connection.there;
+      if ((from.address === a && to.address === b) || (from.address === b && to.address === a)) this.#reset(connection);
+    }
+  }
+
   /** The machine that a pipe leads to had no power when the bytes came: another life of it does not know the connection. */
   unanswered(pipe: Pipe): void {
     if (!this.#listeners.has(pipe.to.address)) return;

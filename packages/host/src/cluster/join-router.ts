@@ -40,7 +40,7 @@ export class JoinRouter {
   readonly #ends: (() => void)[];
 
   constructor(messenger: Messenger, private readonly membership: Membership) {
-    this.#ends = MESSAGES.map((message) => messenger.handle(DLM_MOD_KEY, message.type, message.maxLength, (from, payload, reply) => this.#route(message, from, payload, reply)));
+    this.#ends = MESSAGES.map((message) => messenger.handle(DLM_MOD_KEY, message.type, message.maxLength, (from, payload, reply) => this.#route(message, from, payload, reply), true));
   }
 
   /** Messages of the type that name this domain. Returns what ends it. */

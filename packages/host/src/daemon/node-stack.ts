@@ -78,7 +78,7 @@ export class NodeStack {
     });
     const quorum = new Quorum(local.number, scheduler, (reason) => heartbeat.giveUp(reason), (vote) => log(`not fencing this node: ${vote.connected} of ${vote.heartbeating} nodes that beat are connected`));
     heartbeat.membership.subscribe(ORDER_QUORUM, quorum);
-    const net = new O2net({ nodes: config.nodes, times: timeouts, membership: heartbeat.membership, links: quorum, scheduler, transport, notice: ({ message }) => log(message), arriving: () => heartbeat.catchUp() });
+    const net = new O2net({ nodes: config.nodes, times: timeouts, membership: heartbeat.membership, links: quorum, scheduler, transport, notice: ({ message }) => log(message), arriving: () => heartbeat.catchUp(), severed: (_node, reason) => heartbeat.giveUp(reason) });
     const stopListening = await world.listen(net, local);
     net.start();
     heartbeat.attach(net);

@@ -80,7 +80,7 @@ async function socketPair(): Promise<[net.Socket, net.Socket]> {
 async function host(number: number, port: number): Promise<Host> {
   const nodes = [1, 2].map((n) => ({ number: n, name: `n${n}`, address: `127.0.92.${n}`, port }));
   const members = new Members(number);
-  const core = new O2net({ nodes, times: timeoutsOf(), membership: members, links: { connUp() {}, connError() {}, stillUp() {} }, scheduler: hostScheduler, transport: tcpTransport, notice: () => undefined });
+  const core = new O2net({ nodes, times: timeoutsOf(), membership: members, links: { connUp() {}, connError() {}, stillUp() {} }, scheduler: hostScheduler, transport: tcpTransport, notice: () => undefined, severed: () => undefined });
   const close = await listen(core, nodes[number - 1]);
   core.start();
   const joins = new JoinRouter(core, members);

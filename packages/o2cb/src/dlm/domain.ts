@@ -43,8 +43,8 @@ export function domainKey(name: string): number {
 type JoinType = typeof TYPE.QUERY_JOIN | typeof TYPE.ASSERT_JOINED | typeof TYPE.CANCEL_JOIN | typeof TYPE.QUERY_NODEINFO | typeof TYPE.QUERY_REGION;
 type Handler<T extends MessageType> = (from: number, message: Message<T>) => number;
 
-/** Registers a decoded handler that runs inside of a domain's loop, where there is one. */
-function register<T extends MessageType>(messenger: Messenger, key: number, type: T, handler: Handler<T>, coreOf: (message: Message<T>) => Core | undefined): () => void {
+/** Registers a decoded handler that runs inside of a domain's loop, where there is one. `repeated`: see Messenger.handle. */
+function register<T extends MessageType>(messenger: Messenger, key: number, type: T, handler: Handler<T>, coreOf: (message: Message<T>) => Core | undefined, repeated = false): () => void {
   return messenger.handle(key, type, MESSAGES[type].maxLength, (from, payload, reply) => {
     const message = decode(type, payload);
     const { node } = message as { readonly node?: number };
@@ -53,7 +53,7 @@ function register<T extends MessageType>(messenger: Messenger, key: number, type
     if (core === undefined) reply(handler(from, message));
     else if (core.loop.stopped) reply('no-handler');
     else core.loop.enter(() => reply(handler(from, message)));
-  });
+  }, repeated);
 }
 
 /** The lock manager of this node. One per messenger: it answers for all domains, those that are not here included. */
@@ -66,7 +66,7 @@ export class Dlm {
     const { messenger, membership } = options;
     const coreOf = (message: unknown) => this.#domains.get((message as { readonly domain: string }).domain)?.core;
     const on = <T extends JoinType>(type: T, answer: (core: Core | undefined, from: number, message: Message<T>) => number) => {
-      this.#unregister.push(register(messenger, DLM_MODULE_KEY, type, (from, message) => answer(coreOf(message), from, message), coreOf));
+      this.#unregister.push(register(messenger, DLM_MODULE_KEY, type, (from, message) => answer(coreOf(message), from, message), coreOf, true));
     };
     on(TYPE.QUERY_JOIN, (core, from, m) => answerQueryJoin(core, membership.live.has(from), from, m));
     on(TYPE.ASSERT_JOINED, (core, from) => answerAssertJoined(core, from));

@@ -112,8 +112,21 @@ function* settle(core: Core, res: Resource, mle: Mle): Task<boolean> {
       return true;
     }
     const decided = yield* core.loop.until(mle.changed, () => res.owner !== NO_NODE || mle.master !== NO_NODE || !mle.votes.equals(mle.nodes), TIME.masteryRecheck);
-    if (!decided && mle.kind === 'master' && !asked) return false;
+    if (decided) continue;
+    // Whom this node waits for may have learned from the owner that it is not its turn, and the owner may have died before it told this node.
+    if (mle.kind === 'block') askInstead(core, mle);
+    else if (asked) continue;
+    return false;
   }
+}
+
+/** From one that waits for somebody's assert to one that asks, which is safe at any time: who has decided already answers YES. */
+function askInstead(core: Core, mle: Mle): void {
+  mle.kind = 'master';
+  mle.votes = mle.nodes.copy();
+  mle.responses = new NodeMap();
+  mle.maybe = new NodeMap([core.local]);
+  if (!core.mles.has(mle.name)) core.insertMle(mle);
 }
 
 function* clearEntries(core: Core, res: Resource): Task {
@@ -123,8 +136,7 @@ function* clearEntries(core: Core, res: Resource): Task {
 
 /**
  * Members came or went (dlmmaster.c:dlm_restart_lock_mastery). A death makes all answers void, and who was waited for may have told others that
- * it was the owner, who then wait for recovery and never assert: what this node waits for it now tries to master itself, which is safe at
- * any time.
+ * it was the owner, who then wait for recovery and never assert: what this node waits for it now tries to master itself.
  */
 function restart(core: Core, mle: Mle): void {
   for (const node of mle.nodes) {
@@ -134,13 +146,9 @@ function restart(core: Core, mle: Mle): void {
   }
   const gone = [...mle.votes].filter((node) => !mle.nodes.has(node));
   if (gone.length === 0) return;
-  if (mle.kind === 'block' && gone.some((node) => mle.maybe.has(node))) mle.kind = 'master';
   if (gone.includes(mle.master)) mle.master = NO_NODE;
-  mle.votes = mle.nodes.copy();
-  if (mle.kind === 'block') return;
-  mle.responses = new NodeMap();
-  mle.maybe = new NodeMap([core.local]);
-  if (!core.mles.has(mle.name)) core.insertMle(mle);
+  if (mle.kind === 'master' || gone.some((node) => mle.maybe.has(node))) askInstead(core, mle);
+  else mle.votes = mle.nodes.copy();
 }
 
 /** Asks one node; false if it cannot be reached (dlmmaster.c:dlm_do_master_request). */

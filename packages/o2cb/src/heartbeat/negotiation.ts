@@ -49,7 +49,7 @@ export class Negotiation {
   attach(messenger: Messenger): void {
     this.#messenger = messenger;
     const { key } = this.#options;
-    this.#unhandle = [messenger.handle(key, NEGO_TIMEOUT, 1, this.#onTimeout), messenger.handle(key, NEGO_APPROVE, 1, this.#onApprove)];
+    this.#unhandle = [messenger.handle(key, NEGO_TIMEOUT, 1, this.#onTimeout, true), messenger.handle(key, NEGO_APPROVE, 1, this.#onApprove, true)];
   }
 
   /** A good beat, or an approval: everything begins anew. */

@@ -7,14 +7,15 @@
  * order of arrival, those of all peers in one thread. A handler is a state transition and then a status; it never waits for a round trip,
  * or two nodes could wait for each other. A request that a message causes may arrive before the status of that message.
  *
- * Closing a healthy connection is not harmless (4.6): its requests fail, nobody connects again for a while, and nodes that beat on must
- * decide by quorum who dies. So nothing here closes one but death, `stop`, and a peer that breaks the protocol.
+ * Closing a healthy connection is not harmless (4.6): what was under way is lost, nobody connects again for a while, and one of two nodes
+ * that beat on must begin anew. So nothing here closes one but death, `stop`, and a peer that breaks the protocol.
  */
 import { InternalError } from '@lunfs/device';
 import type { ClusterNode, Timeouts } from '../config/index.js';
 import { type LinkListener, type Membership, type MessageHandler, type Messenger, ORDER_NET, type RequestResult, type Scheduler } from '../ports.js';
 import { type Frame, MAX_PAYLOAD, SystemStatus } from './frame.js';
 import { type NetNotice, Peer, type PeerStatistics, type PeerWorld } from './peer.js';
+import { LOST_NOTHING, LUNFS_KEY, LUNFS_TYPE } from './severance.js';
 import type { Socket, SocketEvents, Transport } from './transport.js';
 
 export interface O2netOptions {
@@ -29,6 +30,8 @@ export interface O2netOptions {
   readonly notice: (notice: NetNotice) => void;
   /** Called when something has come in from another node, before it is looked at: what this node knows of the others must be as new as what they say. */
   readonly arriving?: () => void;
+  /** Messages between a node and this one were lost while both live: this node must begin anew, as by death (severance.ts). */
+  readonly severed: (node: number, reason: string) => void;
 }
 
 interface Registration {
@@ -43,20 +46,23 @@ export class O2net implements Messenger {
   readonly #byAddress: ReadonlyMap<string, ClusterNode>;
   /** By key, then by type. */
   readonly #handlers = new Map<number, Map<number, Registration>>();
+  /** Keys of messages that are said again when they are lost. */
+  readonly #repeated = new Set<number>();
   #unsubscribe: (() => void) | undefined;
   /** When a node that does not beat here tried to connect last. */
   readonly #knocked = new Map<number, number>();
 
   /** Throws InternalError if the local node is not among the nodes. */
   constructor(options: O2netOptions) {
-    const { nodes, membership, times, scheduler, transport, links, notice, arriving = () => undefined } = options;
+    const { nodes, membership, times, scheduler, transport, links, notice, severed, arriving = () => undefined } = options;
     const local = nodes.find(({ number }) => number === membership.local);
     if (!local) throw new InternalError('O2NET_NODES', `node ${membership.local} is not among the configured nodes`);
     this.#options = options;
     this.#local = local;
     this.#byAddress = new Map(nodes.map((node) => [node.address, node]));
-    const world: PeerWorld = { local, times, scheduler, transport, links, notice, arriving, message: (from, frame, reply) => this.#message(from, frame, reply) };
+    const world: PeerWorld = { local, times, scheduler, transport, links, notice, severed, arriving, repeats: (key) => this.#repeated.has(key), message: (from, frame, reply) => this.#message(from, frame, reply) };
     for (const node of nodes) if (node !== local) this.#peers.set(node.number, new Peer(node, world));
+    this.handle(LUNFS_KEY, LUNFS_TYPE, 0, (from, _payload, reply) => reply(this.#peers.get(from)?.lostWithIt ?? LOST_NOTHING), true);
   }
 
   /** Begins: the listener must stand already, so that a node which sees us beat finds it. */
@@ -107,7 +113,8 @@ export class O2net implements Messenger {
     else this.#options.scheduler.after(0, () => done({ error: 'not-connected' }));
   }
 
-  handle(key: number, type: number, maxLength: number, handler: MessageHandler): () => void {
+  handle(key: number, type: number, maxLength: number, handler: MessageHandler, repeated = false): () => void {
+    if (repeated) this.#repeated.add(key);
     let types = this.#handlers.get(key);
     if (!types) this.#handlers.set(key, (types = new Map<number, Registration>()));
     if (types.has(type)) throw new InternalError('O2NET_HANDLER', `message ${type} under key ${key} has a handler already`);

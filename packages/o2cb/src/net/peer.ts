@@ -10,8 +10,8 @@
  * - `idle`: the connection was in error because nothing came. If it is lost then, it is tried anew at once.
  *
  * The node with the higher number connects. A connection that ends before it was valid is no error: the other side has not yet seen our
- * heartbeat, and is tried again `reconnectMs` after the last attempt began. The loss of a valid one is: its requests end as
- * `host-down`, the quorum hears of it, and decides (2 + threshold) beats later who must go if the node beats on.
+ * heartbeat, and is tried again `reconnectMs` after the last attempt began. The loss of a valid one is: the quorum hears of it, and
+ * decides (2 + threshold) beats later who must go if the node beats on. What the node was asked stays open until it is down (severance.ts).
  */
 import { CorruptionError, InternalError } from '@lunfs/device';
 import type { ClusterNode, Timeouts } from '../config/index.js';
@@ -20,12 +20,13 @@ import { disagreement } from './agreement.js';
 import { type Frame, type Handshake, Magic, SystemStatus } from './frame.js';
 import { Link, type LinkOwner } from './link.js';
 import { Outstanding } from './outstanding.js';
+import { LOST_NOTHING, LOST_TOO, LUNFS_KEY, LUNFS_TYPE, Severance } from './severance.js';
 import type { Socket, Transport } from './transport.js';
 
 /** What happened, for operators. */
 export interface NetNotice {
   /** Stable. */
-  readonly code: 'CONNECTED' | 'LOST' | 'IDLE' | 'HEARD_AGAIN' | 'REFUSED' | 'PROTOCOL' | 'NO_CONNECTION' | 'TURNED_AWAY';
+  readonly code: 'CONNECTED' | 'LOST' | 'IDLE' | 'HEARD_AGAIN' | 'REFUSED' | 'PROTOCOL' | 'NO_CONNECTION' | 'TURNED_AWAY' | 'SEVERED';
   /** The other node's number, where it is known. */
   readonly node: number | undefined;
   readonly message: string;
@@ -41,6 +42,10 @@ export interface PeerWorld {
   notice(notice: NetNotice): void;
   /** Bytes of a peer have come in; before they are looked at. */
   arriving(): void;
+  /** Whether who sends messages under this key says them again when they are lost. */
+  repeats(key: number): boolean;
+  /** Messages between the node and this one were lost while both live: this node must begin anew. */
+  severed(node: number, reason: string): void;
   /** A message came. `reply` sends its status, once. */
   message(from: number, frame: Frame, reply: (systemStatus: number, status: number) => void): void;
 }
@@ -90,6 +95,9 @@ export class Peer implements LinkOwner {
   #cancelStillUp: (() => void) | undefined;
   #waiting: Request[] = [];
   readonly #outstanding = new Outstanding<Request>();
+  readonly #severance: Severance;
+  /** The connection has carried messages that nobody says again. */
+  #conversed = false;
   #connectedAt = 0;
   /** Why the last attempt to connect failed. */
   #failure: string | undefined;
@@ -98,6 +106,7 @@ export class Peer implements LinkOwner {
   constructor(node: ClusterNode, world: PeerWorld) {
     this.#node = node;
     this.#world = world;
+    this.#severance = new Severance(world.scheduler, world.times, node.number > world.local.number);
   }
 
   get connected(): boolean {
@@ -116,6 +125,7 @@ export class Peer implements LinkOwner {
     this.#set(undefined, false, true, why);
     for (const cancel of [this.#cancelConnect, this.#cancelExpired, this.#cancelStillUp]) cancel?.();
     this.#cancelConnect = this.#cancelExpired = this.#cancelStillUp = undefined;
+    this.#severance.end();
   }
 
   /** A connection of the node came in. Undefined when there is one already: the caller closes it. */
@@ -134,7 +144,8 @@ export class Peer implements LinkOwner {
 
   /** See Messenger.request. */
   request(request: Request): void {
-    if (this.#valid) this.#send(request);
+    if (this.#severance.severed && !this.#world.repeats(request.key)) this.#severance.hold(request.done, 'not-connected');
+    else if (this.#valid) this.#send(request);
     else if (this.#error) this.#world.scheduler.after(0, () => request.done({ error: 'not-connected' }));
     else this.#waiting.push({ ...request, payload: request.payload.slice() });
   }
@@ -162,6 +173,7 @@ export class Peer implements LinkOwner {
   frame(link: Link, frame: Frame): void {
     if (frame.magic === Magic.STATUS) return this.#status(frame);
     this.#counts.received++;
+    if (!this.#world.repeats(frame.key)) this.#conversed = true;
     let replied = false;
     this.#world.message(this.#node.number, frame, (systemStatus, status) => {
       if (replied) throw new InternalError('O2NET_REPLY', `message ${frame.type} of node ${this.#node.number} was answered twice`);
@@ -214,7 +226,12 @@ export class Peer implements LinkOwner {
       this.#connError();
       const requests = this.#outstanding.drain();
       this.#counts.lost += requests.length;
-      for (const { done } of requests) done({ error: 'host-down' });
+      this.#severance.lost();
+      if (this.#conversed) this.#severance.begin();
+      for (const { key, done } of requests) {
+        if (this.#severance.severed && !this.#world.repeats(key)) this.#severance.hold(done, 'host-down');
+        else done({ error: 'host-down' });
+      }
     }
     if (valid && !old.valid) this.#becameValid();
     else if (!valid) this.#tryLater();
@@ -226,11 +243,29 @@ export class Peer implements LinkOwner {
     this.#connectedAt = this.#world.scheduler.now();
     this.#counts.connections++;
     this.#failure = undefined;
+    this.#conversed = false;
     for (const cancel of [this.#cancelExpired, this.#cancelStillUp]) cancel?.();
     this.#cancelExpired = this.#cancelStillUp = undefined;
     this.#notice('CONNECTED', `${this.#connects ? 'connected to' : 'accepted a connection of'} node ${this.#name}`);
     this.#world.links.connUp(this.#node.number);
+    if (this.#severance.severed) this.#settle();
     for (const request of this.#waiting.splice(0)) this.request(request);
+  }
+
+  /** Messages were lost before this connection: who begins anew? */
+  #settle(): void {
+    this.#severance.restored((answer) => {
+      this.#send({ type: LUNFS_TYPE, key: LUNFS_KEY, payload: new Uint8Array(0), done: answer });
+    }, (verdict) => {
+      const what = `messages between node ${this.#name} and this one were lost with their connection, and both live`;
+      this.#notice('SEVERED', `${what}: ${verdict === 'we' ? 'this' : 'that'} node begins anew`);
+      if (verdict === 'we') this.#world.severed(this.#node.number, what);
+    });
+  }
+
+  /** What a lunfs node that asks is answered. */
+  get lostWithIt(): number {
+    return this.#severance.severed ? LOST_TOO : LOST_NOTHING;
   }
 
   #connError(): void {
@@ -274,6 +309,7 @@ export class Peer implements LinkOwner {
   #send(request: Request): void {
     const { type, key, payload } = request;
     this.#counts.sent++;
+    if (!this.#world.repeats(key)) this.#conversed = true;
     this.#link?.send({ magic: Magic.MESSAGE, type, key, number: this.#outstanding.add(request), payload });
   }
 

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { encodeFrame, encodeHandshake, Magic, MAX_PAYLOAD, PROTOCOL_VERSION } from '../../src/net/frame.js';
+import { encodeFrame, encodeHandshake, type Frame, Magic, MAX_PAYLOAD, PROTOCOL_VERSION, StreamDecoder, SystemStatus } from '../../src/net/frame.js';
+import type { SocketEvents } from '../../src/net/index.js';
+import { LUNFS_KEY, LUNFS_TYPE } from '../../src/net/severance.js';
 import type { RequestResult } from '../../src/ports.js';
 import { VirtualCluster, type VirtualNode } from '../support/virtual-net.js';
 
@@ -187,21 +189,102 @@ describe('quiet', () => {
 });
 
 describe('loss of a valid connection', () => {
-  it('ends its requests, tells the quorum, and nobody connects before the idle timeout', () => {
+  it('tells the quorum, and nobody connects before the idle timeout', () => {
     const { nodes: [low, high], clock, network } = connected(2);
-    low.core.handle(KEY, TYPE, 8, () => {}); // its answer never comes
-    const sent = ask(high, 0);
     clock.run(5);
     network.reset(low.address, high.address);
-    expect(sent.result).toEqual({ error: 'host-down' });
     expect([codes(low).at(-1), codes(high).at(-1), low.quorum.at(-1), high.quorum.at(-1)]).toEqual(['LOST', 'LOST', '105 error 1', '105 error 0']);
-    const later = ask(high, 0);
     clock.run(20_000);
-    expect([later.result, high.core.connected]).toEqual([{ error: 'not-connected' }, []]);
+    expect(high.core.connected).toEqual([]);
     clock.run(12_500);
     expect(codes(high).slice(-2)).toEqual(['NO_CONNECTION', 'CONNECTED']);
     clock.run(100_000);
     for (const { quorum } of [low, high]) expect(quorum.filter((line) => line.includes('still'))).toEqual([]);
+  });
+
+  it('leaves open what was asked, and sends nothing more, until the node is down; the higher number begins anew', () => {
+    const { nodes: [low, high], clock, network } = connected(2);
+    let handled = 0;
+    for (const { core } of [low, high]) core.handle(KEY, TYPE, 8, () => void handled++); // the answer never comes
+    const sent = [ask(high, 0), ask(low, 1)];
+    clock.run(5);
+    network.reset(low.address, high.address);
+    const later = [ask(high, 0), ask(low, 1)];
+    clock.run(36_000);
+    expect([...sent, ...later].map(({ result }) => result)).toEqual([undefined, undefined, undefined, undefined]);
+    expect([low.core.connected, handled, codes(low).at(-1), codes(high).at(-1)]).toEqual([[1], 2, 'SEVERED', 'SEVERED']);
+    expect([low.severed, high.severed]).toEqual([[], [expect.stringMatching(/^3\d{4} 0$/)]]);
+    low.beats.down(1);
+    expect([sent[1].result, later[1].result]).toEqual([{ error: 'host-down' }, { error: 'not-connected' }]);
+    high.core.stop();
+    expect([sent[0].result, later[0].result]).toEqual([{ error: 'host-down' }, { error: 'not-connected' }]);
+    // A new incarnation of it: as if nothing had been.
+    low.beats.up(1);
+    high.core.start();
+    clock.run(100);
+    const anew = ask(low, 1);
+    clock.run(10_000);
+    expect([anew.result, handled, low.severed]).toEqual([undefined, 3, []]);
+  });
+
+  it('to a node that was dead before the two beats are over decides nothing', () => {
+    const { nodes: [low, high], clock, network } = connected(2);
+    network.reset(low.address, high.address);
+    clock.run(33_000);
+    expect([low.core.connected, codes(high)]).toEqual([[1], expect.not.arrayContaining(['SEVERED'])]);
+    low.beats.down(1);
+    high.beats.down(0);
+    low.beats.up(1);
+    high.beats.up(0);
+    clock.run(10_000);
+    expect([low.core.connected, low.severed, high.severed]).toEqual([[1], [], []]);
+  });
+
+  it('to a node of another kind is ours to settle, whoever has the higher number', () => {
+    const { nodes: [low], clock } = new VirtualCluster(2);
+    low.beats.up(1);
+    let decoder = new StreamDecoder();
+    const connect = (): SocketEvents => {
+      decoder = new StreamDecoder();
+      const events = low.core.accepted({ close: () => {}, send: (bytes) => decoder.push(bytes) }, '10.0.0.1');
+      if (!events) throw new Error('the connection was turned away');
+      events.received(encodeHandshake({ version: PROTOCOL_VERSION, connectorId: 1n, heartbeatTimeout: 60_000, idleTimeout: 30_000, keepaliveDelay: 2_000, reconnectDelay: 2_000 }));
+      return events;
+    };
+    const first = connect();
+    ask(low, 1);
+    first.closed('reset');
+    clock.run(100);
+    const events = connect();
+    const frames: Frame[] = [];
+    for (let next = decoder.next(); next !== undefined; next = decoder.next()) if ('magic' in next) frames.push(next);
+    const asked = frames.find(({ key, type }) => key === LUNFS_KEY && type === LUNFS_TYPE);
+    expect(asked?.payload).toHaveLength(0);
+    events.received(encodeFrame({ ...asked, magic: Magic.STATUS, systemStatus: SystemStatus.NO_HANDLER, status: 0 }));
+    clock.run(5_000);
+    expect(low.severed).toEqual(['4100 1']);
+  });
+
+  it('which carried nothing, or only what is said again when it is lost, has lost nothing', () => {
+    const { nodes: [low, high], clock, network } = connected(2);
+    for (const { core } of [low, high]) core.handle(KEY, TYPE, 8, () => {}, true);
+    const sent = ask(high, 0);
+    clock.run(5);
+    network.reset(low.address, high.address);
+    expect(sent.result).toEqual({ error: 'host-down' });
+    const later = ask(low, 1);
+    clock.run(90_000);
+    expect([later.result, low.core.connected, low.severed, high.severed]).toEqual([{ error: 'not-connected' }, [1], [], []]);
+  });
+
+  it('that only one of two lunfs nodes knows of makes that one begin anew, when the other has had time to be found dead', () => {
+    const { nodes: [low, high], clock, network } = connected(2);
+    ask(low, 1);
+    network.reset(low.address, high.address); // before it has arrived
+    clock.run(90_000);
+    expect([low.core.connected, low.severed, high.severed]).toEqual([[1], [], []]);
+    clock.run(10_000);
+    expect([low.severed, high.severed]).toEqual([['98002 1'], []]);
   });
 
   it('that was idle before is repaired at once', () => {
@@ -375,7 +458,9 @@ it('a status that answers another message, or names a system status that does no
     expect([node.core.connected, sent.result]).toEqual([[1], undefined]);
     // What follows in the same piece is not looked at any more.
     receive(encodeFrame({ magic: Magic.STATUS, type: TYPE, key: KEY, number: 0, ...wrong }), encodeFrame({ magic: Magic.MESSAGE, type: TYPE, key: KEY }));
-    expect([node.core.connected, sent.result]).toEqual([[], { error: 'host-down' }]);
+    expect(node.core.connected).toEqual([]);
     expect(codes(node)).toEqual(['CONNECTED', 'PROTOCOL', 'LOST']);
+    node.beats.down(1);
+    expect(sent.result).toEqual({ error: 'host-down' });
   }
 });

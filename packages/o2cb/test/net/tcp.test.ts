@@ -31,7 +31,7 @@ async function start(local: number, port: number): Promise<{ core: O2net; notice
   const configured = nodes.map((node) => ({ ...node, port }));
   const core = new O2net({
     nodes: configured, times: timeoutsOf({ ...DEFAULT_SETTINGS, reconnectDelayMs: 50 }), membership, scheduler: hostScheduler, transport: tcpTransport,
-    links: { connUp: () => {}, connError: () => {}, stillUp: () => {} }, notice: (notice) => notices.push(notice),
+    links: { connUp: () => {}, connError: () => {}, stillUp: () => {} }, notice: (notice) => notices.push(notice), severed: () => {},
   });
   endings.push(await listen(core, configured.find(({ number }) => number === local)!));
   core.start();

@@ -199,6 +199,8 @@ export interface VirtualNode {
   notices: NetNotice[];
   /** `up 2`, `error 2`, `still 2`: what the quorum was told, with the time. */
   quorum: string[];
+  /** For whose sake it was to begin anew, with the time. */
+  severed: string[];
 }
 
 /** A cluster of cores; nobody beats yet. `settings` by node change what each believes of the times. */
@@ -213,15 +215,16 @@ export class VirtualCluster {
       const beats = new Beats(number);
       const notices: NetNotice[] = [];
       const quorum: string[] = [];
+      const severed: string[] = [];
       const tell = (what: string) => (node: number): void => void quorum.push(`${this.clock.now()} ${what} ${node}`);
       const links: LinkListener = { connUp: tell('up'), connError: tell('error'), stillUp: tell('still') };
       const core = new O2net({
         nodes: configured, times: timeoutsOf({ ...DEFAULT_SETTINGS, ...settings[number] }), membership: beats, links, scheduler: this.clock,
-        transport: this.network.transport(), notice: (notice) => notices.push(notice),
+        transport: this.network.transport(), notice: (notice) => notices.push(notice), severed: (node) => severed.push(`${this.clock.now()} ${node}`),
       });
       this.network.listen(address, core);
       core.start();
-      return { core, beats, address, notices, quorum };
+      return { core, beats, address, notices, quorum, severed };
     });
   }
 

@@ -218,6 +218,8 @@ export class Bench {
   readonly dice: Dice;
   readonly nodes: (BenchNode | undefined)[] = [];
   readonly configured: { node: number; port: number; address: number }[];
+  /** What is sent now from one node to another never arrives. */
+  lost: ((from: BenchNode, to: number) => boolean) | undefined;
   atMessage: ((type: number, from: BenchNode, to: BenchNode, step: 'arrives' | 'handled') => void) | undefined;
   /** Told what happens, for whoever looks for a fault. */
   trace: ((text: string) => void) | undefined;
@@ -254,6 +256,7 @@ export class Bench {
 
   /** In order, per direction. What was sent by who is dead when it arrives, is lost if that was later than its last breath. */
   deliver(from: BenchNode, to: number, fn: () => void): void {
+    if (this.lost?.(from, to) === true) return;
     const key = `${from.number}.${from.life} ${to}`;
     const at = Math.max(this.#free.get(key) ?? 0, this.time.now() + 0.05 + this.dice.below((this.options.delay ?? 5) * 1000) / 1000);
     this.#free.set(key, at + 0.001);
