@@ -46,7 +46,7 @@ test('a volume process of ours, then a kernel node', { timeout: 600_000 }, async
   const secondLoad = second.do(load(second.mount, 'second', stop(second)), 300);
   const acknowledged: string[] = [];
   const firstLoad = first.sh(load(first.mount, 'first', stop(first)), 60).then(({ stdout }) => acknowledged.push(...stdout.split('\n').filter(Boolean)));
-  await new Promise((resolve) => { setTimeout(resolve, 3000); });
+  await until('some of it is done', async () => Number((await second.sh('grep -c first $M/log')).stdout) > 6, logs);
   const { pid } = await process0();
   process.kill(pid!, 'SIGKILL');
   // Its descriptors are dead; the loop fails on them until the mount is back.

@@ -55,7 +55,7 @@ async function domainFacts(device: string): Promise<DomainFacts | undefined> {
       control.close();
     }
   } catch (error) {
-    if (error instanceof LunfsError && error.code.startsWith('NO_VOLUME_PROCESS')) return undefined;
+    if (error instanceof LunfsError && (error.code.startsWith('NO_VOLUME_PROCESS') || error.code === 'VOLUME_PROCESS_GONE')) return undefined;
     throw error;
   }
 }
