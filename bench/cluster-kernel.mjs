@@ -40,8 +40,8 @@ function ip(...args) {
 function inNamespace() {
   const namespace = `lunfs-bench-${process.pid}`;
   ip('netns', 'add', namespace);
-  // Ctrl-C reaches the process below as well, which puts everything in order first.
-  process.on('SIGINT', () => undefined);
+  // Ctrl-C and timeout(1) reach the process below as well, which puts everything in order first.
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => undefined);
   try {
     const { status } = spawnSync('nsenter', [`--net=/run/netns/${namespace}`, process.execPath, import.meta.filename, ...process.argv.slice(2), '--inside', namespace], { stdio: 'inherit' });
     return status ?? 1;
