@@ -11,8 +11,9 @@ const cleanup = new Cleanup();
 afterAll(() => cleanup.run());
 
 interface Status {
+  readonly pid: number;
   readonly nodes: readonly { readonly number: number; readonly live: boolean; readonly connection?: { readonly state: string } }[];
-  readonly volumes: readonly { readonly state: string; readonly deadlineMs: number; readonly domain: { readonly members: number[]; readonly recovering: number[] } }[];
+  readonly volumes: readonly { readonly pid: number; readonly state: string; readonly deadlineMs: number; readonly domain: { readonly members: number[]; readonly recovering: number[] } }[];
 }
 
 test('one volume, a kernel node and ours', { timeout: 900_000 }, async () => {
@@ -28,6 +29,7 @@ test('one volume, a kernel node and ours', { timeout: 900_000 }, async () => {
   // Without lunfsd a cluster's volume is refused, and the remedy named.
   const refused = await ours.run('mount', ours.device, ours.mount);
   expect([refused.code, refused.stderr]).toEqual([32, expect.stringContaining('lunfs up')]);
+  ours.canStandStill();
   await ours.up();
   await kernel.must('echo from the kernel > /mnt/k; mkdir /mnt/dir; seq 1000 > /mnt/dir/numbers');
   await ours.mountVolume();
@@ -88,6 +90,20 @@ test('one volume, a kernel node and ours', { timeout: 900_000 }, async () => {
   await ours.do(`test ! -e $M/back && rm ${ours.directory}/open`);
   expect(await reader).toBe('from us\nand from the kernel\n');
   expect(await ours.do('ls $M')).toBe('big\ndir\nk\nlost+found\nturns\n');
+
+  // The main thread of lunfsd, then of the volume process, stands still for longer than a connection may be idle: to the kernel the host lives on, and what it asked
+  // for meanwhile it gets afterwards.
+  const { pid, volumes: [{ pid: volume }] } = await ours.json<Status>('cluster', 'status');
+  await kernel.must('mount -t debugfs none /sys/kernel/debug');
+  for (const [i, still] of [pid, volume].entries()) {
+    await ours.do(`echo ours > $M/still${i}`);
+    const stood = ours.standStill(still);
+    expect(await kernel.must(`echo kernel >> /mnt/still${i} && cat /mnt/still${i} && cat /sys/kernel/debug/o2hb/livenodes`)).toMatch(/^ours\nkernel\n0 1 ?\n$/);
+    await stood;
+    expect(await ours.do(`cat $M/still${i}; rm $M/still${i}`)).toBe('ours\nkernel\n');
+  }
+  expect(await kernel.must('dmesg')).not.toMatch(/(o2dlm|ocfs2): .*(evict|recover)/i);
+  expect((await ours.json<Status>('cluster', 'status')).volumes).toMatchObject([{ state: 'mounted', pid: volume, domain: { members: [0, 1], recovering: [] } }]);
 
   await ours.must('umount', ours.mount);
   await kernel.must('echo alone > /mnt/alone');

@@ -79,9 +79,20 @@ export class KernelNode {
     return node;
   }
 
+  /** Leaves the cluster it knows, in which it must not beat, and registers this one. What `to` does not set of the times stays as it was. */
+  async changeCluster(from: ClusterConfig, to: ClusterConfig): Promise<void> {
+    await this.must(`o2cb unregister-cluster ${quote(from.name)}`);
+    await this.#register(to);
+  }
+
   async #joinCluster(cluster: ClusterConfig): Promise<void> {
+    await this.must('mount -t configfs none /sys/kernel/config && mount -t ocfs2_dlmfs none /dlm');
+    await this.#register(cluster);
+  }
+
+  async #register(cluster: ClusterConfig): Promise<void> {
     await this.must('cat > /etc/ocfs2/cluster.conf', { input: clusterConf(cluster) });
-    await this.must(`mount -t configfs none /sys/kernel/config && mount -t ocfs2_dlmfs none /dlm && o2cb register-cluster ${quote(cluster.name)}`);
+    await this.must(`o2cb register-cluster ${quote(cluster.name)}`);
     // o2cb's init script does this from /etc/default/o2cb; it must be before the first heartbeat region and connection.
     const { threshold, idleMs } = cluster.settings ?? {};
     const at = `/sys/kernel/config/cluster/${cluster.name}`;

@@ -5,7 +5,7 @@
 import { ClusterLab, type LabOptions } from './cluster-lab.js';
 import { type Hand, KernelHands, localHands } from './hand.js';
 import { LunfsHost } from './lunfs-host.js';
-import type { KernelNode } from './machines.js';
+import type { ClusterConfig, KernelNode } from './machines.js';
 import type { Cleanup } from './temp.js';
 
 export interface MixedMember {
@@ -16,6 +16,8 @@ export interface MixedMember {
   readonly directory: string;
   readonly kernel?: KernelNode;
   readonly ours?: LunfsHost;
+  /** While nothing is mounted: be a node of the cluster as it is described here. */
+  configure(cluster: ClusterConfig): Promise<void>;
   mount(): Promise<void>;
   umount(): Promise<void>;
   /** Its hands, in the mounted volume. */
@@ -42,8 +44,13 @@ async function kernelMember(cleanup: Cleanup, lab: ClusterLab, number: number, c
   const name = `kernel${number}`;
   const ports = await KernelHands.prepare(cleanup, name, count);
   const kernel = await lab.kernelNode(number, ports.options);
+  let cluster = lab.config;
   return {
     name, number, kernel, directory: '/mnt',
+    configure: async (next) => {
+      await kernel.changeCluster(cluster, next);
+      cluster = next;
+    },
     mount: () => kernel.mount('/dev/vda', '/mnt'),
     umount: () => kernel.umount('/mnt'),
     hands: () => ports.start(kernel, '/mnt'),
@@ -61,6 +68,11 @@ async function ourMember(cleanup: Cleanup, lab: ClusterLab, number: number, coun
   await ours.up();
   return {
     name, number, ours, directory: ours.mount,
+    configure: async (next) => {
+      await ours.must('down');
+      ours.configure(next);
+      await ours.up();
+    },
     mount: () => ours.mountVolume(),
     umount: async () => void (await ours.must('umount', ours.mount)),
     hands: () => Promise.resolve(localHands(cleanup, name, ours.mount, count)),
