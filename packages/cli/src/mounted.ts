@@ -1,7 +1,16 @@
-/** Which device of ours is mounted on a directory. */
+/** Which device of ours is mounted on a directory, and the process that has it. */
 import * as fs from 'node:fs';
 import path from 'node:path';
-import { UsageError } from '@lunfs/device';
+import { LunfsError, UsageError } from '@lunfs/device';
+import { type VolumeProcess, connectVolumeProcess } from '@lunfs/host';
+
+/** A connection to the process of this host that has the device in use; undefined if none has. */
+export function processOf(device: string): Promise<VolumeProcess | undefined> {
+  return connectVolumeProcess(device).catch((error: unknown) => {
+    if (error instanceof LunfsError && ['NO_VOLUME_PROCESS', 'NO_RUN_DIR', 'RUN_DIR', 'DEVICE_MISSING'].includes(error.code)) return undefined;
+    throw error;
+  });
+}
 
 /** The device that is mounted on a directory; undefined when the path is no directory. Throws NOT_MOUNTED. */
 export function mountedDevice(where: string): string | undefined {

@@ -1,9 +1,9 @@
 /** Quota of a volume, given its device or the directory it is mounted on: through the process that has it, else on the device itself. */
 import * as fs from 'node:fs';
-import { LunfsError, UsageError } from '@lunfs/device';
-import { type QuotaAccess, connectVolumeProcess, volumeQuota } from '@lunfs/host';
+import { UsageError } from '@lunfs/device';
+import { type QuotaAccess, volumeQuota } from '@lunfs/host';
 import type { QuotaType, Volume } from '@lunfs/ocfs2';
-import { mountedDevice } from './mounted.js';
+import { mountedDevice, processOf } from './mounted.js';
 import { needDevice } from './target.js';
 import { withReader, withWriter } from './volume-access.js';
 
@@ -15,10 +15,7 @@ export interface QuotaAccessOptions {
 /** Run `work` with the quota of a volume and the name of its device. */
 export async function withQuota<T>(command: string, where: string, options: QuotaAccessOptions, work: (quota: QuotaAccess, device: string) => Promise<T>): Promise<T> {
   const device = mountedDevice(where) ?? needDevice(where);
-  const control = await connectVolumeProcess(device).catch((error: unknown) => {
-    if (error instanceof LunfsError && ['NO_VOLUME_PROCESS', 'NO_RUN_DIR', 'RUN_DIR', 'DEVICE_MISSING'].includes(error.code)) return undefined;
-    throw error;
-  });
+  const control = await processOf(device);
   if (control === undefined) {
     const run = (volume: Volume) => work(volumeQuota(volume), device);
     return options.write ? await withWriter(command, device, options, run) : await withReader(command, device, {}, run);

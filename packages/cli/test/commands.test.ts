@@ -1,5 +1,5 @@
 /** Every command as a user runs it, on volumes of our own mkfs: what it prints, its JSON, its exit codes and refusals. */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -27,7 +27,7 @@ describe('help and misuse', () => {
   it('has a help page with examples for every command', async () => {
     const main = await cli.must('--help');
     const names = [...main.matchAll(/^ {2}([a-z0-9]+)(?: \[options\])?(?: <.*>)?(?: \[.*\])? {2,}/gm)].map((match) => match[1]);
-    expect(names).toEqual(expect.arrayContaining(['mkfs', 'mount', 'umount', 'info', 'df', 'ls', 'cat', 'cp', 'rm', 'mkdir', 'mv', 'stat', 'check', 'dump', 'export', 'grow', 'o2cb', 'quota']));
+    expect(names).toEqual(expect.arrayContaining(['mkfs', 'mount', 'umount', 'info', 'df', 'ls', 'cat', 'cp', 'rm', 'mkdir', 'mv', 'stat', 'check', 'dump', 'export', 'grow', 'trim', 'o2cb', 'quota']));
     for (const name of ['cp', 'dump', 'mkfs']) expect(await cli.must(name, '--help')).toContain('Examples:');
     expect(await cli.must('disk', 'create', '--help')).toContain('lunfs disk create');
     expect(await cli.must('--version')).toMatch(/^\d+\.\d+\.\d+\n$/);
@@ -316,6 +316,27 @@ describe('grow', () => {
     expect(await cli.must('grow', 'small.img')).toBe('small.img: 300 MiB, as large as it can be\n');
     expect((await cli.json<{ bytes: number }[]>('df', 'small.img'))[0].bytes).toBe(300 * MIB);
     expect(await cli.must('check', 'small.img')).toContain('clean');
+  });
+});
+
+describe('trim', () => {
+  it('gives the space of deleted files back to a sparse image, and takes none of what is there', { timeout: 300_000 }, async () => {
+    const image = await cli.volume('trim.img', 256 * MIB);
+    const allocated = (): number => fs.statSync(inside('trim.img')).blocks * 512;
+    fs.writeFileSync(inside('content'), randomBytes(20 * MIB));
+    await cli.must('cp', 'content', `${image}:/stays`);
+    await cli.must('cp', 'content', `${image}:/goes`);
+    await cli.must('rm', `${image}:/goes`);
+    const before = allocated();
+    expect(before).toBeGreaterThan(40 * MIB);
+    expect(await cli.json('trim', '--length', '1M', 'trim.img')).toMatchObject({ bytes: 0, runs: 0 });
+    const { bytes } = await cli.json<{ bytes: number }>('trim', 'trim.img');
+    expect(bytes).toBeGreaterThan(150 * MIB);
+    expect(before - allocated()).toBeGreaterThan(19 * MIB);
+    expect(await cli.must('trim', 'trim.img')).toMatch(/^trim\.img: \S+ MiB \(\d+ bytes\) trimmed in \d+ pieces?\n$/);
+    await cli.must('cp', `${image}:/stays`, 'stays');
+    expect(fs.readFileSync(inside('stays')).equals(fs.readFileSync(inside('content')))).toBe(true);
+    expect(await cli.must('check', 'trim.img')).toContain('clean');
   });
 });
 

@@ -1,7 +1,7 @@
 /** A client of a volume process's control socket: what the command line talks to a mounted volume through. */
 import type * as net from 'node:net';
 import { UsageError } from '@lunfs/device';
-import type { GrowOptions, Growth, GrowthPlan } from '@lunfs/ocfs2';
+import type { GrowOptions, Growth, GrowthPlan, TrimOptions, Trimmed } from '@lunfs/ocfs2';
 import type { DomainFacts, LockFacts, LockQuery } from './cluster/volume-domain.js';
 import { ControlConnection, connectControl } from './control-connection.js';
 import type { CreateDiskOptions, DiskExtents, DiskFacts } from './disks.js';
@@ -48,6 +48,11 @@ export class VolumeProcess extends ControlConnection {
   /** What that would change. */
   planGrowth({ size }: Pick<GrowOptions, 'size'> = {}): Promise<GrowthPlan> {
     return this.call('grow.plan', { size });
+  }
+
+  /** Discard free clusters: see `Volume.trim`. */
+  trim({ progress, ...options }: TrimOptions = {}): Promise<Trimmed> {
+    return this.call('trim', options, progress);
   }
 
   /** The volume's domain as this node sees it. Throws NOT_A_MEMBER. */

@@ -15,6 +15,7 @@ export const VOLUME_METHODS: Methods<HostVolume> = {
   sync: ({ target: host }) => host.volume.sync(),
   grow: ({ target: host, params, progress }) => host.volume.grow({ size: params.optionalNumber('size'), progress }),
   'grow.plan': ({ target: host, params }) => host.volume.planGrowth({ size: params.optionalNumber('size') }),
+  trim: ({ target: host, params, progress }) => host.volume.trim({ offset: params.optionalNumber('offset'), length: params.optionalNumber('length'), minimum: params.optionalNumber('minimum'), progress }),
   stop: ({ stop }) => stop(),
   'disk.create': ({ target: host, params, progress }) => host.createDisk(params.string('path'), {
     size: params.number('size'), allocation: params.oneOf('allocation', ['thin', 'thick-zeroed', 'thick-unwritten']), progress,

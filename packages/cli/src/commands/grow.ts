@@ -1,10 +1,8 @@
 /** `lunfs grow`: a volume becomes as large as its device, in use or not. */
 import type { Command } from 'commander';
-import { LunfsError } from '@lunfs/device';
-import { connectVolumeProcess } from '@lunfs/host';
 import type { GrowOptions, Growth, GrowthPlan } from '@lunfs/ocfs2';
 import { examples } from '../command.js';
-import { mountedDevice } from '../mounted.js';
+import { mountedDevice, processOf } from '../mounted.js';
 import { print, printJson, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { formatSize, parseSize } from '../sizes.js';
@@ -54,10 +52,7 @@ export function grow(program: Command): void {
 }
 
 async function withGrower<T>(device: string, options: Options, work: (volume: Grower) => Promise<T>): Promise<T> {
-  const control = await connectVolumeProcess(device).catch((error: unknown) => {
-    if (error instanceof LunfsError && ['NO_VOLUME_PROCESS', 'NO_RUN_DIR', 'RUN_DIR', 'DEVICE_MISSING'].includes(error.code)) return undefined;
-    throw error;
-  });
+  const control = await processOf(device);
   if (control === undefined) return options.dryRun ? withReader('grow', device, {}, work) : withWriter('grow', device, options, work);
   try {
     return await work(control);

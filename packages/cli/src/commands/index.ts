@@ -18,6 +18,7 @@ export const commands: readonly CommandEntry[] = [
   { name: 'info', load: async () => (await import('./info.js')).info },
   { name: 'df', load: async () => (await import('./df.js')).df },
   { name: 'grow', load: async () => (await import('./grow.js')).grow },
+  { name: 'trim', load: async () => (await import('./trim.js')).trim },
   { name: 'ls', load: async () => (await import('./ls.js')).ls },
   { name: 'cat', load: async () => (await import('./cat.js')).cat },
   { name: 'cp', load: async () => (await import('./cp.js')).cp },

@@ -50,6 +50,13 @@ it('mounts, serves disks through the process, refuses the device by name, and un
   const bytes = fs.readFileSync(path.join(mountPoint, 'vm.raw'));
   expect([bytes[MIB - 1], bytes[MIB], bytes[3 * MIB - 1], bytes[3 * MIB]]).toEqual([0, 0x5a, 0x5a, 0]);
   expect(await cli.must('disk', 'ls', 'lun.img')).toContain(uri);
+  // Free space goes back to the image while all of it is in use.
+  fs.writeFileSync(path.join(mountPoint, 'goes'), Buffer.alloc(16 * MIB, 7));
+  fs.rmSync(path.join(mountPoint, 'goes'));
+  const before = fs.statSync(inside('lun.img')).blocks * 512;
+  expect((await cli.json<{ bytes: number }>('trim', 'mnt')).bytes).toBeGreaterThan(16 * MIB);
+  expect(before - fs.statSync(inside('lun.img')).blocks * 512).toBeGreaterThan(15 * MIB);
+  expect(fs.readFileSync(path.join(mountPoint, 'vm.raw')).equals(bytes)).toBe(true);
   // The mount alone ends while an export goes on; the export ends the process.
   const { stderr } = await cli.run(['umount', 'mnt']);
   expect(stderr).toContain('1 export(s) go on');

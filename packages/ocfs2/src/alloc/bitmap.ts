@@ -58,7 +58,11 @@ export function claimFromBitmap(op: Op, ctx: FsContext, request: BitmapRequest):
     return (groupFirstCluster(geo, group.blkno) + run.bit + run.len) * geo.bpc > maxBlock ? undefined : run;
   };
   const found = claimBits(op, ctx, bitmap, search, place?.group ?? request.hint ?? 0);
-  if (found === undefined) return undefined;
+  if (found === undefined) {
+    const { discardEnd } = state;
+    if (discardEnd !== undefined) op.after('discard of free clusters', () => discardEnd);
+    return undefined;
+  }
   return { start: groupFirstCluster(geo, found.group.blkno) + found.bit, len: found.len, group: found.group.blkno };
 }
 

@@ -52,6 +52,8 @@ export class AllocState {
   readonly #pending = new Map<number, { readonly bitmap: Uint8Array; count: number }>();
   /** Bits an operation that has not applied yet clears. */
   readonly #clearing = new WeakMap<Op, GroupRun[]>();
+  /** Free bits of a group that are being discarded on the device. */
+  #discard: { readonly runs: readonly GroupRun[]; readonly ended: Promise<void>; readonly end: () => void } | undefined;
   /** Bits of backup superblocks, by group. */
   readonly #backups = new Map<number, number[]>();
 
@@ -98,17 +100,35 @@ export class AllocState {
     return sum;
   }
 
+  /** From now on these free bits are being discarded: they are not handed out. */
+  beginDiscard(runs: readonly GroupRun[]): void {
+    let end: () => void = () => undefined;
+    const ended = new Promise<void>((resolve) => (end = resolve));
+    this.#discard = { runs, ended, end };
+  }
+
+  endDiscard(): void {
+    this.#discard?.end();
+    this.#discard = undefined;
+  }
+
+  /** Settles when clusters that are being discarded are free again; undefined if there are none. */
+  get discardEnd(): Promise<void> | undefined {
+    return this.#discard?.ended;
+  }
+
   /**
    * The bitmap of a global bitmap group with everything marked that must not be handed out: used clusters, those whose
-   * freeing is not committed (Linux 6.1 fs/ocfs2/suballoc.c:ocfs2_test_bg_bit_allocatable), and the backup superblocks,
-   * whose bits an offline grow by ocfs2-tools 1.8.7 leaves clear (ondisk-format.md 11.2).
+   * freeing is not committed (Linux 6.1 fs/ocfs2/suballoc.c:ocfs2_test_bg_bit_allocatable), what is being discarded, and the backup
+   * superblocks, whose bits an offline grow by ocfs2-tools 1.8.7 leaves clear (ondisk-format.md 11.2).
    */
   allocatable(op: Op, group: number, bitmap: Uint8Array): Uint8Array {
-    const pending = this.#pending.get(group), clearing = this.#clearing.get(op)?.filter((run) => run.group === group), backups = this.#backups.get(group);
-    if (pending === undefined && backups === undefined && (clearing === undefined || clearing.length === 0)) return bitmap;
+    const pending = this.#pending.get(group), backups = this.#backups.get(group);
+    const busy = [...(this.#clearing.get(op) ?? []), ...(this.#discard?.runs ?? [])].filter((run) => run.group === group);
+    if (pending === undefined && backups === undefined && busy.length === 0) return bitmap;
     const out = bitmap.slice();
     if (pending !== undefined) for (let i = 0; i < out.length; i++) out[i] |= pending.bitmap[i];
-    for (const run of clearing ?? []) for (let i = 0; i < run.len; i++) bits.set(out, 0, run.bit + i);
+    for (const run of busy) for (let i = 0; i < run.len; i++) bits.set(out, 0, run.bit + i);
     for (const bit of backups ?? []) bits.set(out, 0, bit);
     return out;
   }

@@ -46,6 +46,9 @@ export const NFS_SYNC_LOCK = lockName('Y', 0, 0);
 /** Orphan scan lock: one scan at a time. */
 export const ORPHAN_SCAN_LOCK = lockName('P', 0, 0);
 
+/** Trim lock: one node discards free clusters at a time (dlmglue.c:ocfs2_trim_fs_lock_res_init). */
+export const TRIM_LOCK = lockName('I', 0, 0);
+
 /** Directory and inode in the name of a dentry lock; undefined for other locks. */
 export function parseDentryLockName(name: string): { readonly parent: number; readonly blkno: number } | undefined {
   if (name[0] !== 'N') return undefined;

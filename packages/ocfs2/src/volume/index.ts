@@ -27,5 +27,6 @@ export { openWritable, pageRead, pageWrite, whilePagesMayGo } from './page-io.js
 export type { ClusterMember } from './cluster-member.js';
 export { type FlockOptions, Flocks } from './flocks.js';
 export type { BlockChange, GrowOptions, Growth, GrowthPlan } from './grow.js';
+export type { TrimOptions, Trimmed } from './trim.js';
 export { type MountOptions, type Recovery, Volume } from './mount.js';
 export { type BackendOptions, type DirectAccess, SharedFile } from './file-backend.js';

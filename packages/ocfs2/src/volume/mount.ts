@@ -37,6 +37,7 @@ import { systemRandom } from './random.js';
 import { recoverJournals, settleSlots } from './recovery.js';
 import { replayedView } from './replay-overlay.js';
 import { mendSize, relearnSize } from './size.js';
+import { type TrimOptions, type Trimmed, trimVolume } from './trim.js';
 import { SlotMap } from './slot-map.js';
 import { MetaValues, keepValues, metaValue } from './value-blocks.js';
 
@@ -271,6 +272,11 @@ export class Volume {
   /** What `grow` would do, and every block that it would change. Nothing is changed. */
   planGrowth(options: GrowOptions = {}): Promise<GrowthPlan> {
     return planGrowth(this.ctx, options);
+  }
+
+  /** Discard free clusters on the device, while the volume is in use. Throws NO_DISCARD, TRIMMING, BAD_RANGE. */
+  trim(options: TrimOptions = {}): Promise<Trimmed> {
+    return trimVolume(this.ctx, options);
   }
 
   /**

@@ -30,7 +30,7 @@ const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL |
   'Namespace.reflink': ['clones', 'reflink'], 'Namespace.readdir': ['acls', 'list'], 'Namespace.change': ['attributes', 'change'], 'Namespace.setFlags': ['acls', 'flags'],
   'Namespace.setXattr': ['xattrs', 'setxattr'], 'Namespace.dropCapability': ['xattrs', 'uncap'], 'Namespace.removeXattr': ['xattrs', 'removexattr'], 'Namespace.forget': ['names', 'close'],
   'Volume.mount': IN_ALL, 'Volume.geo': READS, 'Volume.sync': ['files', 'sync'], 'Volume.unmount': IN_ALL, 'Volume.stopChanges': READS, 'Volume.caches': READS,
-  'Volume.grow': GROWTH, 'Volume.planGrowth': READS, 'alloc.addClusters': PART, 'alloc.bitmapShape': READS, 'alloc.growthSteps': READS,
+  'Volume.trim': ['space', 'trim'], 'Volume.grow': GROWTH, 'Volume.planGrowth': READS, 'alloc.addClusters': PART, 'alloc.bitmapShape': READS, 'alloc.growthSteps': READS,
   'Volume.finishRecovery': AMONG_MEMBERS, 'volume.Flocks': READS,
   'SharedFile.gate': READS, 'SharedFile.gated': READS, 'SharedFile.size': READS, 'SharedFile.load': READS, 'SharedFile.backend': READS, 'SharedFile.close': READS,
   'backend.direct': READS, 'backend.size': READS, 'backend.readOnly': READS, 'backend.read': READS, 'backend.status': READS, 'backend.close': READS,
@@ -47,7 +47,7 @@ const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL |
   'volume.needReflink': READS, 'volume.pause': READS, 'volume.readBackupSuper': READS, 'volume.readFile': READS, 'volume.recallMappings': READS, 'volume.registerGate': READS, 'volume.replayedView': READS,
   'volume.openWritable': READS, 'volume.pageRead': READS, 'volume.pageWrite': WRITE_FILE, 'volume.whilePagesMayGo': PART, 'volume.seekData': READS, 'volume.seekHole': READS, 'volume.watchHeartbeat': READS,
   'alloc.flushTruncateLog': ['space', 'release'], 'alloc.closeLocalAlloc': IN_ALL, 'alloc.claimClusters': PART, 'alloc.claimContiguous': PART, 'alloc.claimMeta': PART, 'alloc.claimOf': READS, 'alloc.freeClustersNow': PART,
-  'alloc.freeMeta': PART, 'alloc.groupOf': READS, 'alloc.heldClusters': READS, 'alloc.releaseClusters': PART, 'alloc.stampMeta': PART, 'alloc.statClusters': READS,
+  'alloc.freeMeta': PART, 'alloc.beginDiscard': PART, 'alloc.endDiscard': PART, 'alloc.groupCount': READS, 'alloc.groupOf': READS, 'alloc.heldClusters': READS, 'alloc.releaseClusters': PART, 'alloc.stampMeta': PART, 'alloc.statClusters': READS,
   'alloc.takeOverClusters': AMONG_MEMBERS, 'alloc.freeTakenOver': AMONG_MEMBERS, 'alloc.mayHoldClusters': READS,
 };
 
@@ -55,7 +55,7 @@ const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL |
 const STEPS: Readonly<Record<Step['do'], true>> = {
   create: true, mkdir: true, unlink: true, rmdir: true, symlink: true, mknod: true, link: true, reflink: true, change: true, rename: true, flags: true, setxattr: true, removexattr: true, acl: true, uncap: true, share: true,
   list: true, limits: true, grace: true, write: true, export: true, map: true, thick: true, truncate: true, reserve: true, punch: true, zero: true, open: true, close: true, sync: true, ack: true, checkpoint: true, syncquota: true,
-  release: true, fsync: true, tick: true,
+  release: true, trim: true, fsync: true, tick: true,
 };
 
 /** Methods and accessors of a class that are not its own business (`#`). */

@@ -23,7 +23,8 @@ export class HostDevice implements BlockDevice {
   readonly name: string;
   readonly logicalBlockSize: number;
   readonly readOnly = false;
-  readonly canDiscard = false;
+  /** Are discards taken? On real hosts of a cluster they are not (volume/trim.ts). */
+  canDiscard = false;
   alive = true;
   /** Requests begun, and writes done. */
   requests = 0;
@@ -82,7 +83,11 @@ export class HostDevice implements BlockDevice {
     await this.#turns();
   }
 
-  async discard(): Promise<void> {}
+  async discard(offset: number, length: number): Promise<void> {
+    await this.#turns();
+    this.lun.discardSync(offset, length);
+  }
+
   async close(): Promise<void> {}
 
   /** Never ends on a dead node. */

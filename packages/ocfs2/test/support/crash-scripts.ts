@@ -9,6 +9,7 @@ const unlink = (path: string): Step => ({ do: 'unlink', path });
 const rmdir = (path: string): Step => ({ do: 'rmdir', path });
 const rename = (path: string, to: string): Step => ({ do: 'rename', path, to });
 const write = (path: string, at: number | 'append', length: number): Step => ({ do: 'write', path, at, length });
+const trim: Step = { do: 'trim' };
 const reflink = (path: string, to: string): Step => ({ do: 'reflink', path, to });
 const truncate = (path: string, size: number): Step => ({ do: 'truncate', path, size });
 const fsync = (path: string): Step => ({ do: 'fsync', path });
@@ -64,7 +65,7 @@ export const SCRIPTS: readonly NamedScript[] = [
       create('f'), { do: 'reserve', path: 'f', at: 0, length: 8 * c }, write('f', c, 100), fsync('f'), { do: 'reserve', path: 'f', at: 8 * c, length: 4 * c, keep: true },
       write('f', 3 * c - 50, 100), tick, { do: 'punch', path: 'f', at: c, length: c }, { do: 'punch', path: 'f', at: 2 * c + 100, length: c + 300 }, ack,
       write('f', 0, 6 * c), { do: 'zero', path: 'f', at: 100, length: 2 * c }, fsync('f'), write('f', 'append', 2 * c), { do: 'punch', path: 'f', at: 0, length: 7 * c }, tick,
-      create('g'), write('g', 0, 5 * c), { do: 'release' }, { do: 'zero', path: 'f', at: 9 * c, length: 8 * c, keep: true }, sync, { do: 'reserve', path: 'f', at: 100, length: 20 * c }, truncate('f', 15 * c), tick, unlink('f'), sync, unlink('g'),
+      create('g'), write('g', 0, 5 * c), { do: 'release' }, trim, { do: 'zero', path: 'f', at: 9 * c, length: 8 * c, keep: true }, sync, { do: 'reserve', path: 'f', at: 100, length: 20 * c }, truncate('f', 15 * c), tick, trim, unlink('f'), trim, create('h'), write('h', 0, 9 * c), ack, unlink('g'), sync, trim, write('h', c, 9 * c),
     ],
   },
   {
@@ -244,7 +245,7 @@ export function randomSteps(random: Random, count: number, { reach, clusterSize:
     [1, () => ({ do: 'open', path: any(), as: `${under}${random.int(4)}` })], [1, () => ({ do: 'close', as: `${under}${random.int(4)}` })],
   ];
   const total = kinds.reduce((sum, [weight]) => sum + weight, 0);
-  const promise = (): Step => random.pick([sync, tick, tick, ack, fsync(data()), fsync(data()), { do: 'release' }, { do: 'checkpoint' }, { do: 'syncquota' }] as const);
+  const promise = (): Step => random.pick([sync, tick, tick, ack, fsync(data()), fsync(data()), { do: 'release' }, { do: 'checkpoint' }, { do: 'syncquota' }, trim] as const);
   return Array.from({ length: count }, () => {
     if (random.chance(promises)) return promise();
     let dice = random.float() * total;

@@ -56,6 +56,8 @@ export type Step =
   /** Only what quota files say: use told to the global ones. */
   | { readonly do: 'syncquota' }
   | { readonly do: 'release' }
+  /** Free clusters discarded. */
+  | { readonly do: 'trim' }
   | { readonly do: 'fsync'; readonly path: string }
   /** Time passes: the commit timer fires; nobody waits for the commit. */
   | { readonly do: 'tick' };
@@ -385,6 +387,12 @@ export class Posix {
         }, true);
       });
       case 'release': return flushTruncateLog(ctx);
+      case 'trim':
+        if (!this.volume.device.canDiscard) return;
+        // Several at once are refused.
+        return this.volume.trim({ minimum: ctx.geo.clusterSize }).then(() => undefined, (error: unknown) => {
+          if (!(error instanceof LunfsError) || error.code !== 'TRIMMING') throw error;
+        });
       case 'tick': return this.fireTimers();
     }
   }
