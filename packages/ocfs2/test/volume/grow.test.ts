@@ -45,11 +45,8 @@ async function byTunefs(device: MemoryDevice, size: number): Promise<MemoryDevic
   });
 }
 
-/**
- * Do to what tunefs.ocfs2 1.8.7 leaves what it leaves out: growing offline it writes new backup superblocks without taking their clusters
- * (ondisk-format.md 11.2), which it and the kernel do when they grow online.
- */
-async function reserveBackups(device: MemoryDevice, numbers: readonly number[]): Promise<void> {
+/** What changes a block of a volume that nobody has. */
+async function editing(device: MemoryDevice) {
   const reader = await RawReader.open(device);
   const { geo } = reader;
   const { globalBitmap } = await readSystemFiles(reader);
@@ -59,6 +56,15 @@ async function reserveBackups(device: MemoryDevice, numbers: readonly number[]):
     if (geo.metaecc) stampCheck(block.bytes, checkAt);
     await device.write(blkno * geo.blockSize, block.bytes);
   };
+  return { geo, globalBitmap, edit };
+}
+
+/**
+ * Do to what tunefs.ocfs2 1.8.7 leaves what it leaves out: growing offline it writes new backup superblocks without taking their clusters
+ * (ondisk-format.md 11.2), which it and the kernel do when they grow online.
+ */
+async function reserveBackups(device: MemoryDevice, numbers: readonly number[]): Promise<void> {
+  const { geo, globalBitmap, edit } = await editing(device);
   for (const number of numbers) {
     const { group, bit } = clusterToGroup(geo, blockToCluster(geo, BACKUP_SUPER_OFFSETS[number - 1] / geo.blockSize));
     let chain = -1;
@@ -195,4 +201,27 @@ test('a journal with 32-bit block numbers is left a volume it can name', { timeo
   expect(volume.geo.totalClusters).toBe((60 * MIB) / 4096);
   await volume.unmount();
   await expectFsckClean(device);
+});
+
+test('groups that were made to hold no more than a small volume had: tunefs.ocfs2 makes them larger first', { timeout: 120_000 }, async () => {
+  const device = await makeVolume({ size: 60 * MIB, mkfsArgs: ['-b', '4096', '-C', '4096', ...LOCAL] });
+  const { geo, globalBitmap, edit } = await editing(device);
+  // One group of just the volume's clusters: what fsck.ocfs2 calls damage today, and tunefs.ocfs2 mends.
+  await edit(globalBitmap, DINODE.checkAt(geo), (block) => {
+    new ChainList(block).cpg = geo.totalClusters;
+  });
+  device.enlarge(300 * MIB);
+  const volume = await Volume.mount(device, quietMount(6));
+  await expect(volume.planGrowth()).rejects.toMatchObject({ code: 'GROUPS_TOO_SMALL' });
+  await expect(volume.grow()).rejects.toMatchObject({ code: 'GROUPS_TOO_SMALL' });
+  const { blkno } = await volume.names.create(volume.names.root, bytes('as before'), FILE);
+  await writeFile(volume.ctx, blkno, 0, bytes('content'));
+  await volume.unmount();
+
+  const grown = await byTunefs(device, 300 * MIB);
+  grown.enlarge(500 * MIB);
+  const again = await Volume.mount(grown, quietMount(7));
+  expect(await again.grow()).toMatchObject({ from: (300 * MIB) / 4096, to: (500 * MIB) / 4096 });
+  await again.unmount();
+  await expectFsckClean(grown);
 });
