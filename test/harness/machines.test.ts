@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { provenAccel } from '../../scripts/lib/machine/machine.mjs';
 import { KernelNode, MachineDown, makeGuestDisk, singleNodeCluster, startGuest } from '../support/machines.js';
 import { debugfsStat, mkfs, mustBeClean } from '../support/ocfs2-tools.js';
 import { Cleanup, loopDevice, must, sparseFile, tempDir } from '../support/temp.js';
@@ -17,6 +18,8 @@ test('a kernel node mounts a local volume, exchanges trees with this host, and l
   await mkfs(image, { size: 256 << 20, blockSize: 4096, clusterSize: 4096, features: 'metaecc' });
   const node = await KernelNode.start(cleanup, { disks: [image] });
   console.log(`kernel node booted in ${(node.machine.bootMs / 1000).toFixed(1)} s`);
+  const uptime = async (): Promise<number> => Number((await node.must('cat /proc/uptime')).split(' ')[0]);
+  const begun = performance.now(), first = await uptime();
   await node.mount('/dev/vda', '/mnt/lun');
 
   const input = randomBytes(100_000);
@@ -43,6 +46,10 @@ test('a kernel node mounts a local volume, exchanges trees with this host, and l
   expect(await node.must(`cd /mnt/lun && sqlite3 base.db 'pragma journal_mode=wal; create table t(a); insert into t values(1),(2); select sum(a) from t'`)).toBe('wal\n3\n');
   await node.must('cd /mnt/lun && fio --name=job --filename=fio --size=4M --bs=64k --rw=randwrite --verify=crc32c --ioengine=psync --direct=1 --output=/tmp/fio');
   expect(await node.must(`cd /mnt/lun && setfattr -n user.a -v value bytes && getfattr --only-values -n user.a bytes && setfacl -m u:alice:r bytes && getfacl -c bytes | grep alice`)).toBe('valueuser:alice:r--\n');
+
+  // Its clock does not depend on what was measured while it booted, and is not fast.
+  if ((await provenAccel()) === 'tcg') expect(await node.must('cat /sys/devices/system/clocksource/clocksource0/current_clocksource')).toBe('acpi_pm\n');
+  expect(await uptime() - first).toBeLessThan(((performance.now() - begun) / 1000) * 1.01 + 0.05);
 
   await node.umount('/mnt/lun');
   await node.shutdown();
