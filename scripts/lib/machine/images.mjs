@@ -15,7 +15,7 @@ const machineDir = path.join(cacheDir, 'machine');
 /** Modules every machine loads, and those of an OCFS2 node; dependencies come from modules.dep. */
 const modules = {
   base: ['virtio_pci', 'virtio_blk', 'virtio_console', 'virtio_net', 'crc32c_generic', 'ext4'],
-  node: ['configfs', 'ocfs2_stack_o2cb', 'ocfs2_dlm', 'ocfs2_dlmfs', 'ocfs2', 'loop'],
+  node: ['configfs', 'ocfs2_stack_o2cb', 'ocfs2_dlm', 'ocfs2_dlmfs', 'ocfs2', 'loop', 'fuse'],
 };
 
 /** Packages whose programs all go into a machine, and single programs. */
