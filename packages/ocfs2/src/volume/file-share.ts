@@ -76,6 +76,7 @@ export interface ShareRange {
  * end at one unless the source ends there and the target does not go on. Returns false, and has done nothing, if they
  * cannot be shared: the same file, clusters that the target has elsewhere, inline data, different refcount trees, bounds that do not fit. Then the data is
  * to be copied. A crash or NO_SPACE in between leaves a part done, the rest of the target's range a hole.
+ * (The range is emptied as a whole and not piece by piece: a piece that comes may be what the target has further on in the range.)
  */
 export async function shareRange(ctx: FsContext, range: ShareRange): Promise<boolean> {
   const { source, target, from, to, length } = range;
