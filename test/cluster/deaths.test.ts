@@ -38,6 +38,10 @@ test('a volume process of ours, then a kernel node', { timeout: 600_000 }, async
   const complained = await kernel.complaints();
   const logs = (): string => `${first.logs()}${second.logs()}`;
   const process0 = async (): Promise<ClusterFacts['volumes'][number]> => (await first.json<ClusterFacts>('cluster', 'status')).volumes[0];
+  const mountedAgain = async (before: number | undefined): Promise<boolean> => {
+    const now = await process0();
+    return now?.state === 'mounted' && now.pid !== before;
+  };
 
   // A volume process dies while all three write.
   const stop = (host: LunfsHost): string => path.join(host.directory, 'stop');
@@ -50,7 +54,7 @@ test('a volume process of ours, then a kernel node', { timeout: 600_000 }, async
   const { pid } = await process0();
   process.kill(pid!, 'SIGKILL');
   // Its descriptors are dead; the loop fails on them until the mount is back.
-  await until('the volume is mounted again', async () => (await process0())?.state === 'mounted' && (await process0()).pid !== pid, logs);
+  await until('the volume is mounted again', () => mountedAgain(pid), logs);
   fs.writeFileSync(stop(first), '');
   await firstLoad;
   expect(acknowledged.length).toBeGreaterThan(5);
@@ -62,9 +66,9 @@ test('a volume process of ours, then a kernel node', { timeout: 600_000 }, async
   const { pid: before } = await process0();
   const reset = await finish(hosts[0].spawn('ss', ['--kill', '--tcp', 'dst', lab.config.nodes[1].address], { stdio: ['ignore', 'pipe', 'pipe'] }));
   expect(reset.stdout).toContain('7777');
-  await until('the host has begun anew', async () => (await process0())?.state === 'mounted' && (await process0()).pid !== before, logs);
+  await until('the host has begun anew', () => mountedAgain(before), logs);
   expect(first.logs()).toContain('both live: this node begins anew');
-  expect(await first.do(`cat $M/first/f${last}; touch $M/anew`)).toBe(`${last}\n`);
+  expect(await first.do(`cat $M/first/f${last} && touch $M/anew`)).toBe(`${last}\n`);
 
   // The kernel node is cut off its power, while the hosts write.
   await kernel.must('for i in $(seq 20); do echo $i > /mnt/sure$i && sync /mnt/sure$i || exit 1; done; touch /tmp/stop');
