@@ -1,11 +1,13 @@
 /**
  * A host of ours joins a cluster of kernel nodes: as the lowest, a middle and the highest number; before them, after them, and at the same moment as one;
- * in clusters of two, three and four. Each pair of these is there once (the tables below), in one chain with the times that a cluster has where nobody sets any;
- * two machines are used again and again. After each step all members know of each other and see each other's writes at once.
+ * in clusters of two, three and four; with local and with global heartbeat. Each pair of these is there once (the table below), and one chain with the times that
+ * a cluster has where nobody sets any; two machines are used again and again. After each step all members know of each other and see each other's writes at once.
  */
+import * as fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import type { ClusterFacts } from '@lunfs/host';
+import type { ClusterConfig } from '../support/machines.js';
 import { type MixedMember, lastWords, mixedCluster } from '../support/mixed-cluster.js';
 import { mkfs, mustBeClean } from '../support/ocfs2-tools.js';
 import { Cleanup, tempDir } from '../support/temp.js';
@@ -22,10 +24,12 @@ interface Chain {
 const BY_DEFAULT: readonly Chain[] = [
   { steps: [[1], [4], [3, 0]], shows: 'highest, after, of 2; lowest, at the same moment, of 4' },
 ];
-const QUICK: readonly Chain[] = [
+const LOCAL: readonly Chain[] = [
   { steps: [[0], [1], [3, 2]], shows: 'lowest, before, of 2; middle, at the same moment, of 4' },
   { steps: [[1, 3], [4], [2]], shows: 'highest, after, of 3; middle, after, of 4' },
   { steps: [[4, 0], [1, 3]], shows: 'highest and lowest, before, of 4' },
+];
+const GLOBAL: readonly Chain[] = [
   { steps: [[2], [1, 3], [0]], shows: 'middle, before, of 3; lowest, after, of 4' },
   { steps: [[1, 4]], shows: 'highest, at the same moment, of 2' },
   { steps: [[3], [0, 1]], shows: 'lowest, at the same moment, of 3' },
@@ -75,13 +79,25 @@ async function run(what: string, chains: readonly Chain[], members: readonly Mix
   }
 }
 
+const VOLUME = { blockSize: 4096, clusterSize: 4096, slots: 4, cluster: 'ocfs2' };
+const SIZE = 512 << 20;
+const UUID = '3F2504E04F8941D39A0C0305E82C3302';
+
 test('hosts of ours join kernel nodes', { timeout: 1_200_000 }, async () => {
   const lun = path.join(tempDir(cleanup, 'join'), 'lun');
-  await mkfs(lun, { size: 512 << 20, blockSize: 4096, clusterSize: 4096, slots: 4, cluster: 'ocfs2' });
+  await mkfs(lun, { ...VOLUME, size: SIZE });
   const { lab, members } = await mixedCluster(cleanup, { lun, kinds: NODES });
+  const configure = async (cluster: ClusterConfig): Promise<void> => void (await Promise.all(members.map((one) => one.configure(cluster))));
   await run('defaults', BY_DEFAULT, members);
-  await Promise.all(members.map((one) => one.configure({ ...lab.config, settings: { threshold: 7, idleMs: 5000 } })));
-  await run('quick', QUICK, members);
+  const quick: ClusterConfig = { ...lab.config, settings: { threshold: 7, idleMs: 5000 } };
+  await configure(quick);
+  await run('local', LOCAL, members);
+  await mustBeClean(lun);
+  // A volume that is itself the region in which all beat, made where the other one was.
+  for (const size of [0, SIZE]) fs.truncateSync(lun, size); // or mkfs.ocfs2 asks
+  await mkfs(lun, { ...VOLUME, extra: ['--global-heartbeat', '-U', UUID] });
+  await configure({ ...quick, heartbeat: 'global', regions: [UUID] });
+  await run('global', GLOBAL, members);
   await Promise.all(members.map((one) => one.stop()));
   await mustBeClean(lun);
 });

@@ -51,8 +51,14 @@ async function kernelMember(cleanup: Cleanup, lab: ClusterLab, number: number, c
       await kernel.changeCluster(cluster, next);
       cluster = next;
     },
-    mount: () => kernel.mount('/dev/vda', '/mnt'),
-    umount: () => kernel.umount('/mnt'),
+    mount: async () => {
+      if (cluster.heartbeat === 'global') await kernel.must(`o2cb start-heartbeat ${cluster.name}`);
+      await kernel.mount('/dev/vda', '/mnt');
+    },
+    umount: async () => {
+      await kernel.umount('/mnt');
+      if (cluster.heartbeat === 'global') await kernel.must(`o2cb stop-heartbeat ${cluster.name}`);
+    },
     hands: () => ports.start(kernel, '/mnt'),
     stop: async () => {
       await kernel.must('killall perl; sync; umount -a -t ocfs2', { timeoutMs: 300_000 });
@@ -65,18 +71,28 @@ async function ourMember(cleanup: Cleanup, lab: ClusterLab, number: number, coun
   const name = `ours${number}`;
   const host = await lab.host(number);
   const ours = new LunfsHost(cleanup, lab.config, lab.config.nodes[number], host.device, (command, args, options) => host.spawn(command, args, options));
-  await ours.up();
+  let cluster = lab.config;
+  if (cluster.heartbeat !== 'global') await ours.up();
   return {
     name, number, ours, directory: ours.mount,
     configure: async (next) => {
-      await ours.must('down');
+      if (cluster.heartbeat !== 'global') await ours.must('down');
       ours.configure(next);
-      await ours.up();
+      cluster = next;
+      if (cluster.heartbeat !== 'global') await ours.up();
     },
-    mount: () => ours.mountVolume(),
-    umount: async () => void (await ours.must('umount', ours.mount)),
+    mount: async () => {
+      if (cluster.heartbeat === 'global') await ours.up();
+      await ours.mountVolume();
+    },
+    umount: async () => {
+      await ours.must('umount', ours.mount);
+      if (cluster.heartbeat === 'global') await ours.must('down');
+    },
     hands: () => Promise.resolve(localHands(cleanup, name, ours.mount, count)),
-    stop: async () => void (await ours.must('down')),
+    stop: async () => {
+      if ((await ours.processes()).length > 0) await ours.must('down');
+    },
   };
 }
 
