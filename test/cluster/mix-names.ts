@@ -134,6 +134,11 @@ export class Names implements Subject {
     const op = random.pick(['create', 'create', 'create', 'mkdir', 'unlink', 'unlink', 'rmdir', 'rename', 'rename', 'rename', 'link', 'stat', 'stat', 'stat', 'list'] as const);
     if (op === 'list') return await this.#make(hand, { op, path: random.pick(this.#directories) });
     const path = any();
+    // Directories have the first of several names, and are not moved. A kernel node that finds one under a new parent which it still has in use under the old one
+    // takes its entry along, with the lock of the old parent's name, and stops at that (Linux 6.1 fs/ocfs2/dcache.c:ocfs2_dentry_attach_lock, BUG).
+    const ofDirectories = this.names > 1 && path.endsWith('/p');
+    if (op === 'mkdir' && !ofDirectories) return await this.#make(hand, { op: 'create', path });
+    if (op === 'rename' && ofDirectories) return await this.#make(hand, { op: 'mkdir', path });
     if (op !== 'rename' && op !== 'link') return await this.#make(hand, { op, path });
     const to = any();
     if (to !== path) await this.#make(hand, { op, path, to });
