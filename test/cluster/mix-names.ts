@@ -24,18 +24,7 @@ interface Result {
   readonly names?: string;
   /** Somebody else changed one of its names at the same time: set when the history is whole. */
   contended?: boolean;
-  /** Somebody else changed any of the names at the same time, or another call of the same mount renamed something, of whatever subject. */
-  crowded?: boolean;
 }
-
-type Moments = Pick<Operation<Call, Result>, 'by' | 'start' | 'end'>;
-
-/** Renames of all subjects, of the last minutes. */
-const renames: Moments[] = [];
-const KEPT_MS = 300_000;
-
-const mountOf = ({ by }: Moments): string => by.split('.')[0];
-const meet = (a: Moments, b: Moments): boolean => a !== b && a.start < b.end && b.start < a.end;
 
 /** By path: `directory`, or the inode number of a file. */
 type Tree = Readonly<Record<string, string>>;
@@ -93,14 +82,6 @@ function renamedToItself(tree: Tree, call: Call, { error, contended }: Result): 
   return tree[call.path] === undefined && there !== undefined && there !== 'directory';
 }
 
-/**
- * A directory that another node has moved is found under its new name while this kernel still has it under the old one. A walk then moves the entry,
- * if it gets the mount's lock of renames and that of the old parent without waiting; else it says ESTALE (Linux 6.1 fs/dcache.c:__d_unalias).
- */
-function unsettledDirectory(tree: Tree, call: Call, { error, crowded }: Result): boolean {
-  return error === 'ESTALE' && crowded === true && tree[call.path] === 'directory';
-}
-
 function without(tree: Tree, path: string): Tree {
   return Object.fromEntries(Object.entries(tree).filter(([one]) => one !== path));
 }
@@ -115,7 +96,7 @@ export class Names implements Subject {
       if (renamedToItself(tree, input, output)) return tree;
       const refused = refusal(tree, input);
       if (refused === output.error) return refused === undefined ? effect(tree, input, output) : tree;
-      return this.#mayRefuse(by, input, output) || unsettledDirectory(tree, input, output) ? tree : undefined;
+      return this.#mayRefuse(by, input, output) ? tree : undefined;
     },
   };
 
@@ -163,12 +144,12 @@ export class Names implements Subject {
       throw new Error(`${this.name}: no order of calls explains this answer:\n${line(impossible)}\nbefore it: ${verdict.states.slice(0, 4).map((state) => this.#model.key(state)).join(' or ')}\nmilliseconds of call and answer:\n${near.map(line).join('\n')}`);
     }
     this.#states = verdict.states;
-    counts.tolerated += operations.filter(({ by, input, output }) => output.error !== undefined && (output.error === 'ESTALE' || this.#mayRefuse(by, input, output))).length;
+    counts.tolerated += operations.filter(({ by, input, output }) => output.error !== undefined && this.#mayRefuse(by, input, output)).length;
     return Promise.resolve();
   }
 
   #mayRefuse(by: string, { op }: Call, { error, contended }: Result): boolean {
-    // As for an unsettledDirectory; a rename to another directory holds the lock of renames itself.
+    // A walk met a directory that another node had moved, while somebody held the mount's lock of renames (Linux 6.1 fs/dcache.c:__d_unalias).
     if ((op === 'rename' || op === 'link') && error === 'ESTALE') return true;
     if (error === undefined || !contended) return false;
     return op === 'rename' || op === 'link' || (by.startsWith('kernel') && ['ENOENT', 'EACCES', 'ESTALE'].includes(error));
@@ -185,21 +166,16 @@ export class Names implements Subject {
       if (input.op === 'stat') Object.assign(output, { kind: values[0], ino: values[1], links: Number(values[2]) });
       if (input.op === 'list') Object.assign(output, { names: values.join() });
     }
-    const operation = { by: hand.name, start, end, input, output };
-    this.#operations.push(operation);
-    if (input.op === 'rename') renames.push(operation);
+    this.#operations.push({ by: hand.name, start, end, input, output });
   }
 }
 
 /** Whether others changed a name at the same time: of its own names, and for the links of what was looked at any name. */
 function mark(operations: readonly Operation<Call, Result>[]): void {
-  while (renames.length > 0 && renames[0].end < performance.now() - KEPT_MS) renames.shift();
   const changes = operations.filter(({ input }) => MUTATING.has(input.op));
   const names = (call: Call): string[] => ('to' in call ? [call.path, call.to] : [call.path]);
   for (const one of operations) {
     const mine = names(one.input);
-    const others = changes.filter((other) => meet(one, other));
-    one.output.contended = others.some((other) => one.input.op === 'stat' || names(other.input).some((name) => mine.includes(name)));
-    one.output.crowded = others.length > 0 || renames.some((other) => meet(one, other) && mountOf(other) === mountOf(one));
+    one.output.contended = changes.some((other) => other !== one && other.start < one.end && other.end > one.start && (one.input.op === 'stat' || names(other.input).some((name) => mine.includes(name))));
   }
 }

@@ -4,12 +4,18 @@ import path from 'node:path';
 import { LunfsError, UsageError } from '@lunfs/device';
 import { type VolumeProcess, connectVolumeProcess } from '@lunfs/host';
 
-/** A connection to the process of this host that has the device in use; undefined if none has. */
-export function processOf(device: string): Promise<VolumeProcess | undefined> {
-  return connectVolumeProcess(device).catch((error: unknown) => {
+/** Run `work` with the process of this host that has the device in use, or `otherwise` if none has. */
+export async function throughProcess<T>(device: string, work: (process: VolumeProcess) => Promise<T>, otherwise: () => Promise<T>): Promise<T> {
+  const control = await connectVolumeProcess(device).catch((error: unknown) => {
     if (error instanceof LunfsError && ['NO_VOLUME_PROCESS', 'NO_RUN_DIR', 'RUN_DIR', 'DEVICE_MISSING'].includes(error.code)) return undefined;
     throw error;
   });
+  if (control === undefined) return otherwise();
+  try {
+    return await work(control);
+  } finally {
+    control.close();
+  }
 }
 
 /** The device that is mounted on a directory; undefined when the path is no directory. Throws NOT_MOUNTED. */

@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import { UsageError } from '@lunfs/device';
 import { type QuotaAccess, volumeQuota } from '@lunfs/host';
 import type { QuotaType, Volume } from '@lunfs/ocfs2';
-import { mountedDevice, processOf } from './mounted.js';
+import { mountedDevice, throughProcess } from './mounted.js';
 import { needDevice } from './target.js';
 import { withReader, withWriter } from './volume-access.js';
 
@@ -15,16 +15,10 @@ export interface QuotaAccessOptions {
 /** Run `work` with the quota of a volume and the name of its device. */
 export async function withQuota<T>(command: string, where: string, options: QuotaAccessOptions, work: (quota: QuotaAccess, device: string) => Promise<T>): Promise<T> {
   const device = mountedDevice(where) ?? needDevice(where);
-  const control = await processOf(device);
-  if (control === undefined) {
+  return throughProcess(device, (process) => work(process.quota, device), () => {
     const run = (volume: Volume) => work(volumeQuota(volume), device);
-    return options.write ? await withWriter(command, device, options, run) : await withReader(command, device, {}, run);
-  }
-  try {
-    return await work(control.quota, device);
-  } finally {
-    control.close();
-  }
+    return options.write ? withWriter(command, device, options, run) : withReader(command, device, {}, run);
+  });
 }
 
 const FILES: Record<QuotaType, string> = { user: '/etc/passwd', group: '/etc/group' };

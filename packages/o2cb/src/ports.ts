@@ -79,7 +79,8 @@ export type MessageHandler = (from: number, payload: Uint8Array, reply: (status:
 export interface Messenger {
   /**
    * Send a request. Requests to one node arrive in the order of the calls; a request waits while no connection stands and the node is
-   * alive. `done` is called exactly once, never within this call; when the connection is lost and the node lives on, not before it is down. `payload` (at most 4072 bytes) is copied or sent before it returns.
+   * alive. `done` is called exactly once, never within this call; when the connection is lost and the node lives on, not before it is down.
+   * `payload` (at most 4072 bytes) is copied or sent before it returns.
    */
   request(node: number, type: number, key: number, payload: Uint8Array, done: (result: RequestResult) => void): void;
   /**

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { GrowOptions, Growth, GrowthPlan } from '@lunfs/ocfs2';
 import { examples } from '../command.js';
-import { mountedDevice, processOf } from '../mounted.js';
+import { mountedDevice, throughProcess } from '../mounted.js';
 import { print, printJson, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { formatSize, parseSize } from '../sizes.js';
@@ -51,14 +51,8 @@ export function grow(program: Command): void {
     });
 }
 
-async function withGrower<T>(device: string, options: Options, work: (volume: Grower) => Promise<T>): Promise<T> {
-  const control = await processOf(device);
-  if (control === undefined) return options.dryRun ? withReader('grow', device, {}, work) : withWriter('grow', device, options, work);
-  try {
-    return await work(control);
-  } finally {
-    control.close();
-  }
+function withGrower<T>(device: string, options: Options, work: (volume: Grower) => Promise<T>): Promise<T> {
+  return throughProcess(device, work, () => (options.dryRun ? withReader('grow', device, {}, work) : withWriter('grow', device, options, work)));
 }
 
 function inBytes({ from, to, clusterSize }: Growth): { fromBytes: number; toBytes: number } {

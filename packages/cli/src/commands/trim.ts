@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { TrimOptions, Trimmed } from '@lunfs/ocfs2';
 import { examples } from '../command.js';
-import { mountedDevice, processOf } from '../mounted.js';
+import { mountedDevice, throughProcess } from '../mounted.js';
 import { print, printJson } from '../output.js';
 import { Progress } from '../progress.js';
 import { formatSize, parseSize } from '../sizes.js';
@@ -40,18 +40,9 @@ export function trim(program: Command): void {
       const device = mountedDevice(where) ?? needDevice(where);
       const { offset, length, minimum, quiet, json } = options;
       const progress = new Progress('trim', 'bytes', quiet);
-      const made = await withTrimmer(device, options, (volume) => volume.trim({ offset, length, minimum, progress: (done, total) => progress.tell('looked at', done, total) })).finally(() => progress.end());
+      const work = (volume: Trimmer): Promise<Trimmed> => volume.trim({ offset, length, minimum, progress: (done, total) => progress.tell('looked at', done, total) });
+      const made = await throughProcess(device, work, () => withWriter('trim', device, options, work)).finally(() => progress.end());
       if (json) printJson({ device, ...made });
       else if (!quiet) print(`${device}: ${formatSize(made.bytes)} (${made.bytes} bytes) trimmed in ${made.runs} ${made.runs === 1 ? 'piece' : 'pieces'}`);
     });
-}
-
-async function withTrimmer<T>(device: string, options: Options, work: (volume: Trimmer) => Promise<T>): Promise<T> {
-  const control = await processOf(device);
-  if (control === undefined) return withWriter('trim', device, options, work);
-  try {
-    return await work(control);
-  } finally {
-    control.close();
-  }
 }

@@ -144,7 +144,7 @@ export class Peer implements LinkOwner {
 
   /** See Messenger.request. */
   request(request: Request): void {
-    if (this.#severance.severed && !this.#world.repeats(request.key)) this.#severance.hold(request.done, 'not-connected');
+    if (this.#heldBack(request.key)) this.#severance.hold(request.done, 'not-connected');
     else if (this.#valid) this.#send(request);
     else if (this.#error) this.#world.scheduler.after(0, () => request.done({ error: 'not-connected' }));
     else this.#waiting.push({ ...request, payload: request.payload.slice() });
@@ -226,10 +226,9 @@ export class Peer implements LinkOwner {
       this.#connError();
       const requests = this.#outstanding.drain();
       this.#counts.lost += requests.length;
-      this.#severance.lost();
-      if (this.#conversed) this.#severance.begin();
+      this.#severance.lost(this.#conversed);
       for (const { key, done } of requests) {
-        if (this.#severance.severed && !this.#world.repeats(key)) this.#severance.hold(done, 'host-down');
+        if (this.#heldBack(key)) this.#severance.hold(done, 'host-down');
         else done({ error: 'host-down' });
       }
     }
@@ -261,6 +260,11 @@ export class Peer implements LinkOwner {
       this.#notice('SEVERED', `${what}: ${verdict === 'we' ? 'this' : 'that'} node begins anew`);
       if (verdict === 'we') this.#world.severed(this.#node.number, what);
     });
+  }
+
+  /** Whether requests under a key end with the node only: messages were lost, and who sends these does not say them again. */
+  #heldBack(key: number): boolean {
+    return this.#severance.severed && !this.#world.repeats(key);
   }
 
   /** What a lunfs node that asks is answered. */

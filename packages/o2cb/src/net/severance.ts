@@ -38,9 +38,11 @@ export class Severance {
     return this.#severed;
   }
 
-  /** The connection that carried the conversation was lost. */
-  begin(): void {
-    this.#severed = true;
+  /** A connection was lost. `conversed`: it carried the conversation; else only the one that was restored is gone again. */
+  lost(conversed: boolean): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    this.#severed ||= conversed;
   }
 
   /** A request whose end is known when the node is down. */
@@ -61,16 +63,10 @@ export class Severance {
     });
   }
 
-  /** The connection that was restored is lost again. */
-  lost(): void {
-    this.#cancel?.();
-    this.#cancel = undefined;
-  }
-
   /** The node is down: what was open has ended. */
   end(): void {
+    this.lost(false);
     this.#severed = false;
-    this.lost();
     for (const done of this.#open.splice(0)) done();
   }
 }

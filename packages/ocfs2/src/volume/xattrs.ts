@@ -105,10 +105,7 @@ export async function cloneXattrs(ctx: FsContext, source: number, clone: number,
   const names = await ctx.engine.read('listxattr', (op) => listXattr(op, ctx, liveInode(op, ctx, source, PR)).map(({ item: { type, rest } }): XattrName => ({ type, rest })));
   for (const name of names) {
     if (!preserve && (isAcl(name.type) || name.type === XATTR_TYPE.SECURITY)) continue;
-    await ctx.engine.run('reflink xattr', (op) => {
-      liveInode(op, ctx, source, EX);
-      cloneXattr(op, ctx, ctx.editInode(op, source), ctx.editInode(op, clone), name);
-    });
+    await ctx.engine.run('reflink xattr', (op) => cloneXattr(op, ctx, liveInode(op, ctx, source, EX), ctx.editInode(op, clone), name));
   }
 }
 
