@@ -7,6 +7,7 @@ import { ClusterLab } from '../support/cluster-lab.js';
 import { LunfsHost, finish } from '../support/lunfs-host.js';
 import { mkfs, mustBeClean } from '../support/ocfs2-tools.js';
 import { Cleanup, tempDir } from '../support/temp.js';
+import { until } from '../support/until.js';
 
 const cleanup = new Cleanup();
 afterAll(() => cleanup.run());
@@ -15,20 +16,12 @@ afterAll(() => cleanup.run());
 const load = (mount: string, who: string, stop: string): string => `mkdir -p ${mount}/${who}; i=0; while [ ! -e ${stop} ]; do i=$((i+1));
   echo $i > ${mount}/${who}/new && sync ${mount}/${who}/new && mv ${mount}/${who}/new ${mount}/${who}/f$i && echo ${who} $i >> ${mount}/log && sync ${mount}/log ${mount}/${who} && echo $i; done`;
 
-async function until(what: string, test: () => Promise<boolean>, logs: () => string): Promise<void> {
-  for (const end = Date.now() + 180_000; ; ) {
-    if (await test()) return;
-    if (Date.now() > end) throw new Error(`never: ${what}\n${logs()}`);
-    await new Promise((resolve) => { setTimeout(resolve, 500); });
-  }
-}
-
 test('a volume process of ours, then a kernel node', { timeout: 600_000 }, async () => {
   const lun = path.join(tempDir(cleanup, 'deaths'), 'lun');
   await mkfs(lun, { size: 512 << 20, blockSize: 4096, clusterSize: 4096, slots: 4, cluster: 'ocfs2' });
   const lab = await ClusterLab.start(cleanup, { lun, count: 3, settings: { threshold: 7, idleMs: 5000 } });
   const hosts = [await lab.host(0), await lab.host(2)];
-  const [first, second] = hosts.map((host, i) => new LunfsHost(cleanup, lab.config, lab.config.nodes[i * 2], host.device, (command, args, options) => host.spawn(command, args, options)));
+  const [first, second] = hosts.map((host) => LunfsHost.inLab(cleanup, lab, host));
   const kernel = await lab.kernelNode(1);
   const mounts = [first, second].map(async (host) => {
     await host.up();
@@ -36,6 +29,7 @@ test('a volume process of ours, then a kernel node', { timeout: 600_000 }, async
   });
   await Promise.all([kernel.mount('/dev/vda', '/mnt'), ...mounts]);
   const complained = await kernel.complaints();
+  const soon = { withinMs: 180_000 };
   const logs = (): string => `${first.logs()}${second.logs()}`;
   const process0 = async (): Promise<ClusterFacts['volumes'][number]> => (await first.json<ClusterFacts>('cluster', 'status')).volumes[0];
   const mountedAgain = async (before: number | undefined): Promise<boolean> => {
@@ -50,11 +44,11 @@ test('a volume process of ours, then a kernel node', { timeout: 600_000 }, async
   const secondLoad = second.do(load(second.mount, 'second', stop(second)), 300);
   const acknowledged: string[] = [];
   const firstLoad = first.sh(load(first.mount, 'first', stop(first)), 60).then(({ stdout }) => acknowledged.push(...stdout.split('\n').filter(Boolean)));
-  await until('some of it is done', async () => Number((await second.sh('grep -c first $M/log')).stdout) > 6, logs);
+  await until('some of it is done', async () => Number((await second.sh('grep -c first $M/log')).stdout) > 6, logs, soon);
   const { pid } = await process0();
   process.kill(pid!, 'SIGKILL');
   // Its descriptors are dead; the loop fails on them until the mount is back.
-  await until('the volume is mounted again', () => mountedAgain(pid), logs);
+  await until('the volume is mounted again', () => mountedAgain(pid), logs, soon);
   fs.writeFileSync(stop(first), '');
   await firstLoad;
   expect(acknowledged.length).toBeGreaterThan(5);
@@ -66,7 +60,7 @@ test('a volume process of ours, then a kernel node', { timeout: 600_000 }, async
   const { pid: before } = await process0();
   const reset = await finish(hosts[0].spawn('ss', ['--kill', '--tcp', 'dst', lab.config.nodes[1].address], { stdio: ['ignore', 'pipe', 'pipe'] }));
   expect(reset.stdout).toContain('7777');
-  await until('the host has begun anew', () => mountedAgain(before), logs);
+  await until('the host has begun anew', () => mountedAgain(before), logs, soon);
   expect(first.logs()).toContain('both live: this node begins anew');
   expect(await first.do(`cat $M/first/f${last} && touch $M/anew`)).toBe(`${last}\n`);
 

@@ -45,10 +45,7 @@ test('from 1 GiB to 64 GiB under load, by ours and by the kernel', { timeout: 60
   const lun = path.join(tempDir(cleanup, 'grow'), 'lun');
   await mkfs(lun, { size: GIB, blockSize: 4096, clusterSize: 4096, slots: 4, cluster: 'ocfs2' });
   const lab = await ClusterLab.start(cleanup, { lun, count: 3, settings: { threshold: 7, idleMs: 5000 } });
-  const hosts = await Promise.all([0, 2].map(async (number) => {
-    const host = await lab.host(number);
-    return new LunfsHost(cleanup, lab.config, lab.config.nodes[number], host.device, (command, args, options) => host.spawn(command, args, options));
-  }));
+  const hosts = await Promise.all([0, 2].map(async (number) => LunfsHost.inLab(cleanup, lab, await lab.host(number))));
   nodes.hosts = hosts;
   const [first, second] = hosts;
   fs.truncateSync(lun, 64 * GIB); // the hosts' devices keep their size until they are rescanned

@@ -20,8 +20,7 @@ test('one volume, a kernel node and ours', { timeout: 900_000 }, async () => {
   const lun = path.join(tempDir(cleanup, 'cluster'), 'lun');
   await mkfs(lun, { size: 512 << 20, blockSize: 4096, clusterSize: 4096, slots: 4, cluster: 'ocfs2' });
   const lab = await ClusterLab.start(cleanup, { lun, count: 2, settings: { threshold: 7, idleMs: 5000 } });
-  const host = await lab.host(1);
-  const ours = new LunfsHost(cleanup, lab.config, lab.config.nodes[1], host.device, (command, args, options) => host.spawn(command, args, options));
+  const ours = LunfsHost.inLab(cleanup, lab, await lab.host(1));
   const kernel = await lab.kernelNode(0);
   await kernel.mount('/dev/vda', '/mnt');
   const complained = await kernel.complaints();

@@ -10,6 +10,7 @@ import { ClusterLab } from '../support/cluster-lab.js';
 import type { KernelNode } from '../support/machines.js';
 import { debugfs, debugfsStat, mkfs } from '../support/ocfs2-tools.js';
 import { Cleanup, loopDevice, tempDir } from '../support/temp.js';
+import { until } from '../support/until.js';
 
 const cleanup = new Cleanup();
 afterAll(() => cleanup.run());
@@ -39,11 +40,9 @@ async function liveNodes(kernel: KernelNode): Promise<string> {
   return (await kernel.must('cat /sys/kernel/debug/o2hb/livenodes')).trim();
 }
 
-async function until(met: () => boolean | Promise<boolean>): Promise<void> {
-  for (let tries = 0; !(await met()); tries++) {
-    if (tries === 60) throw new Error(`not met in a minute: ${String(met)}`);
-    await sleep(1000);
-  }
+/** Resolves when the kernel takes these nodes, and no others, for alive. */
+async function takesForAlive(kernel: KernelNode, ...nodes: number[]): Promise<void> {
+  await until(`the kernel takes nodes ${nodes.join()} for alive`, async () => (await liveNodes(kernel)) === nodes.join(' '));
 }
 
 test('a kernel node and ours beat side by side, and neither misses a beat', { timeout: (SECONDS + 400) * 1000 }, async () => {
@@ -60,7 +59,7 @@ test('a kernel node and ours beat side by side, and neither misses a beat', { ti
   await start(region, { device, offset, blockBytes: 512 });
   expect(told.toSorted()).toEqual([`up ${KERNEL}`, `up ${OURS}`]);
 
-  await until(async () => (await liveNodes(kernel)) === `${KERNEL} ${OURS}`);
+  await takesForAlive(kernel, KERNEL, OURS);
   const end = performance.now() + SECONDS * 1000;
   let silent = 0;
   let rounds = 0;
@@ -81,13 +80,13 @@ test('a kernel node and ours beat side by side, and neither misses a beat', { ti
 
   // A goodbye each way: ours first, for the kernel could not mount again beside a node that beats and cannot be reached.
   await stop(region);
-  await until(async () => (await liveNodes(kernel)) === String(KERNEL));
+  await takesForAlive(kernel, KERNEL);
   expect(heartbeat.grant(region)).toBeUndefined();
   await start(region, { device, offset, blockBytes: 512 });
-  await until(async () => (await liveNodes(kernel)) === `${KERNEL} ${OURS}`);
+  await takesForAlive(kernel, KERNEL, OURS);
   told.splice(0);
   await kernel.umount('/mnt/lun');
-  await until(() => told.length > 0);
+  await until('the kernel node is gone', () => told.length > 0);
   expect(told).toEqual([`down ${KERNEL}`]);
   await stop(region);
   await kernel.shutdown();
@@ -104,14 +103,14 @@ test('with global heartbeat on a device of 4096-byte sectors', { timeout: 400_00
   await kernel.must('mount -t debugfs none /sys/kernel/debug && o2cb start-heartbeat ocfs2');
   const node = ourNode('global');
   await node.start(uuid, { device, offset, blockBytes: 4096 });
-  await until(() => [...node.heartbeat.membership.live].join() === `${KERNEL},${OURS}`);
-  await until(async () => (await liveNodes(kernel)) === `${KERNEL} ${OURS}`);
+  await until('both live', () => [...node.heartbeat.membership.live].join() === `${KERNEL},${OURS}`);
+  await takesForAlive(kernel, KERNEL, OURS);
   // A region of the quorum on both sides: everybody who lives beats in it. Only then it counts.
-  await until(() => node.heartbeat.regions()[0].quorum && node.heartbeat.grant(uuid) !== undefined);
+  await until('the region counts', () => node.heartbeat.regions()[0].quorum && node.heartbeat.grant(uuid) !== undefined);
   await sleep(20_000);
   expect([node.told.length, node.warnings, node.losses, await liveNodes(kernel)]).toEqual([2, [], [], `${KERNEL} ${OURS}`]);
   await node.stop(uuid);
-  await until(async () => (await liveNodes(kernel)) === String(KERNEL));
+  await takesForAlive(kernel, KERNEL);
   await kernel.must('o2cb stop-heartbeat ocfs2');
   await kernel.shutdown();
 });

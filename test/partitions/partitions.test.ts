@@ -7,12 +7,13 @@ import * as fs from 'node:fs';
 import path from 'node:path';
 import type { ClusterFacts, ManagedFacts } from '@lunfs/host';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Load, hostLoad, kernelLoad, missing, until } from '../support/cluster-load.js';
+import { type Load, hostLoad, kernelLoad, missing } from '../support/cluster-load.js';
 import { ClusterLab } from '../support/cluster-lab.js';
 import { LunfsHost } from '../support/lunfs-host.js';
 import type { KernelNode } from '../support/machines.js';
 import { debugfsStat, mkfs, mustBeClean } from '../support/ocfs2-tools.js';
 import { Cleanup, loopDevice, tempDir } from '../support/temp.js';
+import { until } from '../support/until.js';
 import { type Witness, type Write, witness } from '../support/witness.js';
 
 const THRESHOLD = 7;
@@ -177,10 +178,7 @@ beforeAll(async () => {
   // A machine is started by this very process, which must not look at a file that it serves itself.
   const device = (name: string): string | Promise<string> => (name === 'client01' ? loopDevice(cleanup, lun.device(name)) : lun.device(name));
   lab = await ClusterLab.start(cleanup, { lun: image, device, count: COUNT, settings: { threshold: THRESHOLD, idleMs: 5000 } });
-  for (const node of lab.config.nodes.slice(1)) {
-    const host = await lab.host(node.number);
-    hosts[node.number] = new LunfsHost(cleanup, lab.config, node, host.device, (command, args, options) => host.spawn(command, args, options));
-  }
+  for (const { number } of lab.config.nodes.slice(1)) hosts[number] = LunfsHost.inLab(cleanup, lab, await lab.host(number));
   kernel = await lab.kernelNode(0);
   await Promise.all([kernel.mount('/dev/vda', '/mnt'), ...hosts.slice(1).map(async (host) => {
     await host.up();

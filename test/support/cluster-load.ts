@@ -13,15 +13,6 @@ import type { Cleanup } from './temp.js';
 const rounds = (mount: string, who: string, stop: string, say: string): string => `d=${mount}/${who}; mkdir $d; i=0; while [ ! -e ${stop} ]; do i=$((i+1))
   echo $i > $d/new && sync $d/new && mv $d/new $d/f$i && echo $i >> $d/log && sync $d/log $d && ${say} && sleep 0.2 || sleep 0.5; done`;
 
-/** Resolves when `test`, asked every `everyMs`, says so. Rejects after five minutes, with what `logs` tells. */
-export async function until(what: string, test: () => boolean | Promise<boolean>, logs: () => string, everyMs = 500): Promise<void> {
-  for (const end = Date.now() + 300_000; ; ) {
-    if (await test()) return;
-    if (Date.now() > end) throw new Error(`never: ${what}\n${logs()}`);
-    await new Promise((resolve) => { setTimeout(resolve, everyMs); });
-  }
-}
-
 export interface Load {
   /** The node's directory. */
   readonly who: string;

@@ -5,6 +5,7 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import path from 'node:path';
+import type { ClusterLab, LabHost } from './cluster-lab.js';
 import { type ClusterConfig, clusterConf } from './machines.js';
 import { type Cleanup, tempDir } from './temp.js';
 
@@ -56,6 +57,12 @@ export class LunfsHost {
       }
       await finish(spawn('umount', ['-i', '-n', '-l', this.mount], { stdio: 'ignore' }));
     });
+  }
+
+  /** On a host of a lab, with its network and device. */
+  static inLab(cleanup: Cleanup, { config }: ClusterLab, host: LabHost): LunfsHost {
+    const node = config.nodes.find(({ number }) => number === host.number)!;
+    return new LunfsHost(cleanup, config, node, host.device, (command, args, options) => host.spawn(command, args, options));
   }
 
   /** What it is told of its cluster when lunfsd starts the next time. */

@@ -69,8 +69,7 @@ async function kernelMember(cleanup: Cleanup, lab: ClusterLab, number: number, c
 
 async function ourMember(cleanup: Cleanup, lab: ClusterLab, number: number, count: number): Promise<MixedMember> {
   const name = `ours${number}`;
-  const host = await lab.host(number);
-  const ours = new LunfsHost(cleanup, lab.config, lab.config.nodes[number], host.device, (command, args, options) => host.spawn(command, args, options));
+  const ours = LunfsHost.inLab(cleanup, lab, await lab.host(number));
   let cluster = lab.config;
   if (cluster.heartbeat !== 'global') await ours.up();
   return {

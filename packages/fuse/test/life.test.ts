@@ -7,6 +7,7 @@ import { isStaleMount, mountFuse, unmount } from '@lunfs/fuse';
 import { MemoryDevice } from '@lunfs/device';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Cleanup, exec, must, tempDir } from '../../../test/support/temp.js';
+import { until } from '../../../test/support/until.js';
 import { MemoryFs } from './support/memory-fs.js';
 
 const lacks = process.getuid?.() !== 0 ? 'mounting needs root' : !fs.existsSync('/dev/fuse') ? 'there is no /dev/fuse' : undefined;
@@ -50,14 +51,6 @@ function isMounted(directory: string): boolean {
   return fs.readFileSync('/proc/self/mounts', 'utf8').includes(` ${directory} fuse.lunfs `);
 }
 
-async function until(condition: () => boolean, what: string): Promise<void> {
-  for (let i = 0; i < 100; i++) {
-    if (condition()) return;
-    await new Promise((resolve) => { setTimeout(resolve, 50); });
-  }
-  throw new Error(`not within 5 s: ${what}`);
-}
-
 describe.skipIf(lacks !== undefined)(`lives of a mount${lacks === undefined ? '' : ` (skipped: ${lacks})`}`, () => {
   let cleanup: Cleanup;
   let directory: string;
@@ -70,7 +63,7 @@ describe.skipIf(lacks !== undefined)(`lives of a mount${lacks === undefined ? ''
     cleanup.add(async () => {
       served.child.kill('SIGKILL');
       await served.ended;
-      await until(() => !isMounted(directory), 'the mount is gone');
+      await until('the mount is gone', () => !isMounted(directory), undefined, { everyMs: 50 });
     });
     await served.says('mounted');
     expect(isMounted(directory)).toBe(true);
@@ -100,7 +93,7 @@ describe.skipIf(lacks !== undefined)(`lives of a mount${lacks === undefined ? ''
   it('SIGKILL leaves no dead mount', async () => {
     served.child.kill('SIGKILL');
     expect((await served.ended).signal).toBe('SIGKILL');
-    await until(() => !isMounted(directory), 'the guard has detached the mount');
+    await until('the guard has detached the mount', () => !isMounted(directory), undefined, { everyMs: 50 });
     expect(fs.readdirSync(directory)).toEqual([]);
   });
 
@@ -117,7 +110,7 @@ describe.skipIf(lacks !== undefined)(`lives of a mount${lacks === undefined ? ''
     const { status, stderr } = await reader;
     expect(status).not.toBe(0);
     expect(stderr).toMatch(/abort|not connected|Input\/output/i);
-    await until(() => !isMounted(directory), 'the mount is gone');
+    await until('the mount is gone', () => !isMounted(directory), undefined, { everyMs: 50 });
     served.tell('exit'); // the handler itself still waits for ever
     expect(await served.ended).toEqual({ code: 3, signal: null });
   });

@@ -11,6 +11,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LunfsHost } from '../../../../test/support/lunfs-host.js';
 import { lacks, mkfs, mustBeClean } from '../../../../test/support/ocfs2-tools.js';
 import { Cleanup, tempDir } from '../../../../test/support/temp.js';
+import { until } from '../../../../test/support/until.js';
 import { type Witness, witness } from '../../../../test/support/witness.js';
 
 const THRESHOLD = 7;
@@ -18,14 +19,6 @@ const THRESHOLD = 7;
 const DEAD_MS = (THRESHOLD - 1) * 2000;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms); });
-
-async function until(what: string, host: LunfsHost, test: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 120_000; ; ) {
-    if (await test()) return;
-    if (Date.now() > end) throw new Error(`never: ${what}\n${host.logs()}`);
-    await pause(200);
-  }
-}
 
 describe.skipIf(lacks('ocfs2-tools', 'fuse'))('a host that is stopped for longer than its peers wait', () => {
   let cleanup: Cleanup;
@@ -51,6 +44,8 @@ describe.skipIf(lacks('ocfs2-tools', 'fuse'))('a host that is stopped for longer
   }, 180_000);
   afterEach(() => cleanup.run(), 180_000);
 
+  const logs = (): string => host.logs();
+  const soon = { everyMs: 200, withinMs: 120_000 };
   const volume = async (): Promise<ManagedFacts> => (await host.json<ClusterFacts>('cluster', 'status')).volumes[0];
   const tasks = (pid: number): Set<number> => new Set(fs.readdirSync(`/proc/${pid}/task`).map(Number));
   const isBeat = ({ offset }: { readonly offset: number }): boolean => offset >= region.from && offset < region.to;
@@ -73,10 +68,10 @@ describe.skipIf(lacks('ocfs2-tools', 'fuse'))('a host that is stopped for longer
   }
 
   async function comesBack(old: number): Promise<void> {
-    await until('the volume is mounted again', host, async () => {
+    await until('the volume is mounted again', async () => {
       const now = await volume();
       return now?.state === 'mounted' && now.pid !== old;
-    });
+    }, logs, soon);
     const now = await volume();
     expect(now.fenced).toBeGreaterThan(0);
     await host.do('ls $M; echo after > $M/after; sync $M/after');
@@ -90,7 +85,7 @@ describe.skipIf(lacks('ocfs2-tools', 'fuse'))('a host that is stopped for longer
     const old = tasks(pid!);
     process.kill(pid!, 'SIGSTOP');
     const stopped = monotonicMs();
-    await until('the stopped process is killed', host, () => !fs.existsSync(`/proc/${pid}`));
+    await until('the stopped process is killed', () => !fs.existsSync(`/proc/${pid}`), logs, soon);
     const lastBeat = lun.log.findLast((write) => isBeat(write) && write.at <= stopped)!;
     silentAfter(old, stopped, lastBeat.at + DEAD_MS);
     expect(host.logs()).toContain('no sign of life');
@@ -116,7 +111,7 @@ describe.skipIf(lacks('ocfs2-tools', 'fuse'))('a host that is stopped for longer
     await pause(200);
     const lastBeat = lun.log.findLast(isBeat)!;
     // Nobody reaps it while its parent stands still: a zombie has no tasks but itself.
-    await until('the volume process ends by itself', host, () => /^State:\s+Z/m.test(fs.readFileSync(`/proc/${pid}/status`, 'latin1')));
+    await until('the volume process ends by itself', () => /^State:\s+Z/m.test(fs.readFileSync(`/proc/${pid}/status`, 'latin1')), logs, soon);
     silentAfter(old, stopped, lastBeat.at + DEAD_MS);
     await pause(Math.max(0, lastBeat.at + DEAD_MS + 2000 - monotonicMs()));
     const goesOn = monotonicMs();
