@@ -3,7 +3,8 @@
 import os from 'node:os';
 import { defineConfig } from 'vitest/config';
 
-const common = { pool: 'forks', testTimeout: 60_000, hookTimeout: 60_000 };
+// A summary has the message of a failed assertion without its difference: it is to say what was found, not "[ { …(4) } ]".
+const common = { pool: 'forks', testTimeout: 60_000, hookTimeout: 60_000, chaiConfig: { truncateThreshold: 400 } };
 
 // Tests that mount no volume, and tests that choose their locks themselves, both kinds among them.
 const ownLocks = [

@@ -14,6 +14,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { firstWords } from './lib/failures.mjs';
 import { BIG, allCells, cellNamed } from './lib/matrix-cells.mjs';
 import { bin, cacheDir, run, seconds } from './lib/run.mjs';
 import { setup } from './setup.mjs';
@@ -81,11 +82,11 @@ async function runBatch(cells) {
   for (const cell of cells) {
     const own = tests.filter(({ title }) => word(title) === cell);
     const bad = own.find(({ status }) => status === 'failed') ?? (own.length < 4 ? { title: cell, failureMessages: ['did not run'] } : own.find(({ status }) => status !== 'passed'));
-    if (bad) failed.set(cell, `${bad.title}: ${(bad.failureMessages?.[0] ?? 'was not run').split('\n').slice(0, 4).join('\n  ')}`);
+    if (bad) failed.set(cell, `${bad.title}: ${firstWords(bad.failureMessages?.[0] ?? 'was not run')}`);
   }
   // Whichever of them the kernel complained of.
   const complaint = tests.find(({ title, status }) => title.includes('without complaint') && status === 'failed');
-  if (complaint) for (const cell of cells) if (!failed.has(cell)) failed.set(cell, `the kernel that had it complained: ${(complaint.failureMessages?.[0] ?? '').split('\n').slice(0, 4).join('\n  ')}`);
+  if (complaint) for (const cell of cells) if (!failed.has(cell)) failed.set(cell, `the kernel that had it complained: ${firstWords(complaint.failureMessages?.[0])}`);
   if (failed.size > 0) console.log(output);
   return failed;
 }

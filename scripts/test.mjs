@@ -6,26 +6,13 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { bin, root, run, seconds } from './lib/run.mjs';
+import { failures } from './lib/failures.mjs';
+import { bin, run, seconds } from './lib/run.mjs';
 import { setup } from './setup.mjs';
 import { suites } from './lib/suites.mjs';
 
 const inCi = process.env.CI === 'true' || process.env.CI === '1';
 const names = process.argv.slice(2);
-
-/** What failed, a line each: file, test, first line of the error. */
-function failures(facts) {
-  return facts.testResults.flatMap((file) => {
-    const name = path.relative(root, file.name);
-    const failed = file.assertionResults.filter((one) => one.status === 'failed');
-    if (failed.length === 0) return file.status === 'failed' ? [`${name}: ${firstLine(file.message)}`] : [];
-    return failed.map((one) => `${name}: ${one.fullName}: ${firstLine(one.failureMessages?.[0])}`);
-  });
-}
-
-function firstLine(text) {
-  return (text ?? '').split('\n').find((line) => line.trim() !== '')?.slice(0, 300) ?? 'no message';
-}
 
 /**
  * Runs one suite; counts come from vitest's own report, so that a file that can't even load counts as a failure.

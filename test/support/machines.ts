@@ -157,7 +157,7 @@ export class KernelNode {
     await this.must('sync; umount -a -t ocfs2');
     const complaints = (await this.complaints()).filter((line) => !tolerate?.test(line));
     await this.machine.shutdown();
-    if (complaints.length > 0) throw new Error(`the kernel of the node complained:\n${complaints.join('\n')}`);
+    if (complaints.length > 0) throw new Error(`the kernel of the node complained: ${complaints.join('\n')}`);
   }
 
   /** Cuts the power: SIGKILL to QEMU. */

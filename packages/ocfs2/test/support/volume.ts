@@ -123,7 +123,8 @@ export async function expectFsckClean(device: MemoryDevice, ignore: readonly str
   const { codes, stdout, stderr, status } = await fsck(device);
   const left = codes.filter((code) => !ignore.includes(code) && !FALSE_POSITIVES.includes(code));
   if (left.length > 0 || !/Pass 4b|All passes succeeded/.test(stdout) || (codes.length === 0 && status !== 0)) {
-    throw new Error(`fsck.ocfs2 -fn: status ${status}, ${left.join(' ') || 'no codes'}\n${stdout.slice(0, 8000)}${stderr.slice(0, 4000)}`);
+    const said = stdout.split('\n').filter((line) => left.some((code) => line.startsWith(`[${code}]`)));
+    throw new Error(`fsck.ocfs2 -fn: status ${status}, ${said.slice(0, 3).join('; ') || left.join(' ') || 'no codes'}\n${stdout.slice(0, 8000)}${stderr.slice(0, 4000)}`);
   }
 }
 
