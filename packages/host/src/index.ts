@@ -1,5 +1,6 @@
 /** One volume on this host: mounted, exported, controlled. */
 export { type Frame, KIND } from './cluster/frames.js';
+export { LOOK_MS, PULSE_MS, QUIET_MS } from './cluster/fence-protocol.js';
 export { type Joining, type OpenedVolume, holdersOn, inspectDevice } from './cluster/joining.js';
 export { Link, jsonOf } from './cluster/link.js';
 export { MemberServer } from './cluster/member-server.js';

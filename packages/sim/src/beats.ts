@@ -2,15 +2,17 @@
 import type { Random } from '@lunfs/device';
 import type { OpenedVolume } from '@lunfs/host';
 import { Beating, FenceDeadline, HEARTBEAT_MS, NodeMap, type RegionRequest, SharedLiveCounts, type StartLoop } from '@lunfs/o2cb';
-import type { DiskPath, Requester } from './disk.js';
+import type { DiskPath } from './disk.js';
+import type { Program } from './program.js';
 
 /** Threads are late by up to so many milliseconds. */
 const LATE_MS = 10;
 
-/** `alive`: the machine's power. `began`: told of the first beat that reached the disk. */
-export function simBeats(path: DiskPath, who: Requester, random: Random, { region: { offset, blockBytes } }: OpenedVolume, began: () => void): StartLoop {
+/** `who`: whose thread it is. `began`: told of the first beat that reached the disk. */
+export function simBeats(path: DiskPath, who: Program, random: Random, { region: { offset, blockBytes } }: OpenedVolume, began: () => void): StartLoop {
   const { time, lun } = path;
   return (start, report) => {
+    const thread = who.threads.add();
     const fence = new FenceDeadline(start.fence);
     /** How the loop is to end: with a goodbye or without. */
     let told: boolean | undefined;
@@ -35,10 +37,11 @@ export function simBeats(path: DiskPath, who: Requester, random: Random, { regio
         }
       };
       // A thread of its own: the main thread's stalls are not its.
-      path.submit({ name: `beat of ${who.name}`, alive: true, fenced: false, exec: (fn) => fn() }, write, landed, () => {
+      const exec = (fn: () => void): void => thread.run(fn);
+      who.threads.call(thread, () => path.submit({ name: `beat of ${who.name}`, alive: true, fenced: false, exec }, write, landed, () => {
         fence.busy(start.index, undefined);
         done(bytes);
-      });
+      }));
     };
     const drive = <T>(asks: Generator<RegionRequest, T, Uint8Array | undefined>, then: (value: T) => void, answer?: Uint8Array): void => {
       if (!who.alive) return;
@@ -56,14 +59,14 @@ export function simBeats(path: DiskPath, who: Requester, random: Random, { regio
           else if (told === true) drive(beating.leave(), () => undefined);
           else iterate();
         };
-        const cancel = time.after(Math.max(0, HEARTBEAT_MS - (time.now() - begun)) + random.float() * LATE_MS, next);
+        const cancel = time.after(Math.max(0, HEARTBEAT_MS - (time.now() - begun)) + random.float() * LATE_MS, () => thread.run(next));
         wake = () => {
           cancel();
-          next();
+          thread.run(next);
         };
       });
     };
-    time.after(0.01, () => drive(beating.begin(), iterate));
+    time.after(0.01, () => thread.run(() => drive(beating.begin(), iterate)));
     return {
       end: (clean) => {
         told ??= clean;

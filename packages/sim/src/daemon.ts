@@ -3,20 +3,23 @@
  * as `Lunfsd` and `ManagedVolume` of packages/host do it with processes: beat for it, hand it deadlines, kill it when they are given up, give the
  * node up when it dies with its locks, come back as a new incarnation.
  */
-import { type Frame, KIND, Link, type Joining, MemberServer, NodeStack, type NodeWorld, type OpenedVolume, type Region, holdersOn, jsonOf } from '@lunfs/host';
+import { type Frame, KIND, LOOK_MS, Link, type Joining, MemberServer, NodeStack, type NodeWorld, type OpenedVolume, QUIET_MS, type Region, holdersOn, jsonOf } from '@lunfs/host';
 import { type ClusterNode, ORDER_QUORUM } from '@lunfs/o2cb';
 import { simBeats } from './beats.js';
 import { type DiskPath, SimDisk } from './disk.js';
-import type { Power } from './power.js';
 import { socketPair } from './pipe.js';
+import type { Power } from './power.js';
+import { Program } from './program.js';
+import type { Thread } from './threads.js';
 import { VolumeProcess } from './volume-process.js';
 import type { World } from './world.js';
 
-/** How often the supervising thread looks at the deadline, and for how long a process that was killed may still say something, milliseconds. */
-const LOOK_MS = 200;
+/** For how long a process that was killed may still say something, milliseconds. */
 const LAST_WORDS_MS = 5000;
 /** Between two attempts to come back. */
 const REJOIN_MS = 2000;
+/** From thread to thread by a socket, milliseconds. */
+const WAY_MS = 0.1;
 
 interface Running {
   readonly process: VolumeProcess;
@@ -38,8 +41,12 @@ export class Daemon {
   #gone: Promise<void> = Promise.resolve();
   #hasLeft!: () => void;
   #count = 0;
+  readonly program: Program;
+  readonly #supervisor: Thread;
 
   constructor(private readonly world: World, private readonly node: ClusterNode, private readonly power: Power, private readonly path: DiskPath) {
+    this.program = new Program(power, world.time);
+    this.#supervisor = this.program.threads.add();
     this.left = new Promise((resolve) => {
       this.#hasLeft = resolve;
     });
@@ -78,13 +85,13 @@ export class Daemon {
     const { world, power, path } = this;
     const delays = world.random.fork();
     let process!: VolumeProcess;
-    const [ours, theirs] = socketPair(world.time, () => 0.01 + delays.float() * 0.2, power, { exec: (fn) => process.exec(fn) });
+    const [ours, theirs] = socketPair(world.time, () => 0.01 + delays.float() * 0.2, this.program, { exec: (fn) => process.exec(fn) });
     process = new VolumeProcess(`${power.name}/${++this.#count}`, world, power, path, theirs);
     const mine: Running = { process, left: false, link: new Link(ours, (frame) => this.#received(mine, frame)) };
     this.process = process;
     // A process that nobody can talk to any more answers its peers never: they must recover it.
     void mine.link.closed.then(() => mine.left || process.kill('its link has gone'));
-    const over = process.exited.then(() => this.#exited(mine));
+    const over = process.exited.then(() => new Promise<void>((resolve) => this.program.exec(resolve))).then(() => this.#exited(mine));
     this.#gone = over;
     try {
       await Promise.race([process.start(), over]);
@@ -111,7 +118,7 @@ export class Daemon {
       const stack = await this.#stack;
       const region = await stack.beat(volume);
       try {
-        await stack.settled(volume, await holdersOn(new SimDisk(this.path, this.power, undefined)));
+        await stack.settled(volume, await holdersOn(new SimDisk(this.path, this.program, undefined)));
         await stack.connected(volume);
       } catch (error) {
         await region.stop();
@@ -131,23 +138,37 @@ export class Daemon {
     }
   }
 
-  /** The supervising thread: later deadlines go to the process, the end of the incarnation ends it. */
+  /**
+   * The supervising thread (supervisor-worker.ts): later deadlines go to the process while it shows that it runs, the end of the incarnation ends
+   * it, and so does its silence, in time.
+   */
   #supervise({ process }: Running, { deadline }: Region): void {
-    const { time } = this.world;
-    let sent = Number.NEGATIVE_INFINITY, sentEnd = Number.NEGATIVE_INFINITY;
+    const { time, timeouts } = this.world;
+    let sent = Number.NEGATIVE_INFINITY, sentEnd = Number.NEGATIVE_INFINITY, pulseAt = time.now();
     const look = (): void => {
       if (!this.power.alive || !process.alive) return;
       if (deadline.state === 'lost') return process.kill('this node is fenced');
+      const silentMs = time.now() - pulseAt;
+      if (silentMs > QUIET_MS) {
+        if (time.now() >= sent - (timeouts.fenceMs - timeouts.killMs)) process.kill(`no sign of life for ${silentMs.toFixed(0)} ms`);
+        return;
+      }
       const grant = deadline.grant();
       const end = deadline.end();
-      if (grant !== undefined && end !== undefined && (grant.monotonic > sent || end > sentEnd)) {
-        sent = grant.monotonic;
-        sentEnd = end;
-        time.after(0.1, () => process.setDeadline(grant.monotonic, grant.wall, end));
-      }
-      time.after(LOOK_MS, look);
+      if (grant === undefined || end === undefined || (grant.monotonic <= sent && end <= sentEnd)) return;
+      sent = grant.monotonic;
+      sentEnd = end;
+      time.after(WAY_MS, () => process.setDeadline(grant.monotonic, grant.wall, end));
     };
-    look();
+    process.pulse = () => void time.after(WAY_MS, () => this.#supervisor.run(() => {
+      pulseAt = time.now();
+      look();
+    }));
+    const tick = (): void => {
+      look();
+      if (this.power.alive && process.alive) time.after(LOOK_MS, () => this.#supervisor.run(tick));
+    };
+    tick();
   }
 
   async #exited(mine: Running): Promise<void> {
@@ -164,18 +185,18 @@ export class Daemon {
   }
 
   #incarnation(): Promise<NodeStack> {
-    const { world, power, path } = this;
+    const { world, program, path } = this;
     const { time, random, network, trace, config, timeouts } = world;
     const node: NodeWorld = {
-      scheduler: { now: () => time.now(), after: (ms, fn) => time.after(ms, () => power.exec(fn)) },
-      transport: network.transport(power),
-      listen: async (core) => network.listen(power, core),
-      beats: (volume) => simBeats(path, power, random.fork(), volume, () => {
+      scheduler: { now: () => time.now(), after: (ms, fn) => time.after(ms, () => program.exec(fn)) },
+      transport: network.transport(program),
+      listen: async (core) => network.listen(program, core),
+      beats: (volume) => simBeats(path, program, random.fork(), volume, () => {
         if (this.process !== undefined) this.process.beatsSince = time.now();
       }),
       generation: () => (BigInt(random.u32()) << 32n) | BigInt(random.u32()),
     };
-    const starting = NodeStack.start({ config, local: this.node, timeouts, log: (line) => trace.note(`${power.name}: ${line}`), lost: () => this.#lost(), world: node });
+    const starting = NodeStack.start({ config, local: this.node, timeouts, log: (line) => trace.note(`${program.name}: ${line}`), lost: () => this.#lost(), world: node });
     void starting.then((stack) => {
       this.#current = stack;
       this.#watchDeaths(stack);
@@ -215,7 +236,7 @@ export class Daemon {
 
   #pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      this.world.time.after(ms, () => this.power.exec(resolve));
+      this.world.time.after(ms, () => this.program.exec(resolve));
     });
   }
 }

@@ -22,8 +22,14 @@ export interface Requester {
   exec(fn: () => void): void;
 }
 
+/** Who makes system calls: it can be stopped right before one. */
+export interface Caller extends Requester {
+  call(fn: () => void): void;
+}
+
 /** What a request does when its moment comes. */
 interface Request {
+  readonly who: Requester;
   readonly submitted: number;
   /** Bytes that a write puts in place; undefined: a read. */
   readonly write?: { readonly offset: number; readonly bytes: Uint8Array };
@@ -53,7 +59,7 @@ export class DiskPath {
   /** Submit a request; `done` is called when it has ended, unless the machine loses power. `read`: what to do at its moment. */
   submit(who: Requester, write: Request['write'], landed: () => void, done: () => void): void {
     const { time, random } = this;
-    const request: Request = { submitted: time.now(), write, landed };
+    const request: Request = { who, submitted: time.now(), write, landed };
     this.#underWay.add(request);
     const takes = 0.05 + random.float() * this.latency * (random.chance(0.01) ? 20 : 1);
     const until = (ms: number, fn: () => void): void => {
@@ -65,10 +71,7 @@ export class DiskPath {
     };
     const land = (): void => {
       if (write !== undefined && this.writesToLive !== undefined && --this.writesToLive <= 0) return this.powerLoss();
-      if (write !== undefined && time.now() - request.submitted > this.lateMs) {
-        if (!who.alive) return this.#ended(request);
-        if (who.fenced) return until(LATE_MS, land);
-      }
+      if (this.#late(request)) return who.alive ? until(LATE_MS, land) : this.#ended(request);
       if (write !== undefined) {
         this.trace.note(`${who.name} writes ${write.offset}+${write.bytes.length} ${checksum(write.bytes)}`);
         this.lun.writeSync(write.offset, write.bytes);
@@ -86,8 +89,9 @@ export class DiskPath {
   /** Power is lost: of each write under way a part, all or nothing happens. */
   die(): void {
     this.powered = false;
-    for (const { write, landed } of this.#underWay) {
-      if (write === undefined || this.hungUntil > this.time.now()) continue;
+    for (const request of this.#underWay) {
+      const { write, landed } = request;
+      if (write === undefined || this.hungUntil > this.time.now() || this.#late(request)) continue;
       const size = this.lun.logicalBlockSize;
       const blocks = write.bytes.length / size;
       const made = this.random.chance(0.3) ? this.random.int(blocks + 1) : this.random.chance(0.5) ? blocks : 0;
@@ -102,6 +106,11 @@ export class DiskPath {
   /** Resolves when nothing is under way. */
   async quiet(): Promise<void> {
     if (this.#underWay.size > 0) await new Promise<void>((resolve) => this.#quiet.push(resolve));
+  }
+
+  /** A write that a path has held for long, and whose maker may not submit now, if ever. */
+  #late({ who, write, submitted }: Request): boolean {
+    return write !== undefined && this.time.now() - submitted > this.lateMs && (!who.alive || who.fenced);
   }
 
   #ended(request: Request): void {
@@ -119,15 +128,26 @@ export interface WriteWitness {
 /** The LUN as a process has it open: what it submits passes its fence first. */
 export class SimDisk implements BlockDevice {
   readonly name: string;
-  readonly size: number;
   readonly logicalBlockSize: number;
   readonly readOnly = false;
   readonly canDiscard = false;
+  /** As its machine knows it. */
+  #size: number;
 
-  constructor(private readonly path: DiskPath, private readonly who: Requester, private readonly fence: SimFence | undefined, private readonly witness?: WriteWitness) {
+  constructor(private readonly path: DiskPath, private readonly who: Caller, private readonly fence: SimFence | undefined, private readonly witness?: WriteWitness) {
     this.name = `lun of ${who.name}`;
-    this.size = path.lun.size;
+    this.#size = path.lun.size;
     this.logicalBlockSize = path.lun.logicalBlockSize;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** All machines have rescanned it whenever the LUN has become larger. */
+  refreshSize(): number {
+    this.#size = this.path.lun.size;
+    return this.#size;
   }
 
   read(offset: number, into: Uint8Array): Promise<void> {
@@ -155,8 +175,11 @@ export class SimDisk implements BlockDevice {
       const submit = (): void => {
         if (!this.who.alive) return;
         if (this.fence?.shut() === true) return void this.path.time.after(ASK_MS, () => this.who.exec(submit));
-        if (write !== undefined) this.witness?.submitted(write.offset);
-        this.path.submit(this.who, write, landed, resolve);
+        this.who.call(() => {
+          if (!this.who.alive) return;
+          if (write !== undefined) this.witness?.submitted(write.offset);
+          this.path.submit(this.who, write, landed, resolve);
+        });
       };
       submit();
     });

@@ -1,9 +1,11 @@
 /** What goes wrong in a simulation, when and where by the seed. */
 import type { Random } from '@lunfs/device';
+import { QUIET_MS } from '@lunfs/host';
 import type { Machine } from './machine.js';
+import type { Threads } from './threads.js';
 import type { World } from './world.js';
 
-export const FAULT_KINDS = ['crash', 'double', 'kill', 'partition', 'reset', 'stall', 'slow'] as const;
+export const FAULT_KINDS = ['crash', 'double', 'kill', 'partition', 'reset', 'stall', 'slow', 'stop', 'grow'] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** From one fault to the next: at least, and at most so much more, milliseconds. */
@@ -13,12 +15,19 @@ const MORE_MS = 35_000;
 const OFF_MS = 40_000;
 /** A machine loses power at one of its next writes. */
 const WRITES = 60;
+const MIB = 1 << 20;
+/** The LUN becomes larger by this, or by far more; and how large it becomes. */
+const LARGER = 60 * MIB;
+const FAR_LARGER = 1100 * MIB;
+const LARGEST = 3000 * MIB;
+/** Who grows the volume loses power at one of so many writes. */
+const GROWTH_WRITES = 15;
 
 export class Faults {
   readonly counts: Record<string, number> = {};
   #ended = false;
 
-  constructor(private readonly world: World, private readonly machines: readonly Machine[], private readonly random: Random, private readonly kinds: readonly FaultKind[] = FAULT_KINDS) {}
+  constructor(private readonly world: World, private readonly machines: readonly Machine[], private readonly random: Random, private readonly kinds: readonly FaultKind[]) {}
 
   begin(): void {
     if (this.kinds.length > 0) this.#next();
@@ -28,7 +37,8 @@ export class Faults {
   end(): void {
     this.#ended = true;
     this.world.network.healAll();
-    for (const { power, path } of this.machines) {
+    for (const { daemon, power, path } of this.machines) {
+      for (const threads of [daemon?.program.threads, daemon?.process?.threads]) threads?.go(this.random);
       if (power !== undefined) power.stillUntil = 0;
       if (path !== undefined) Object.assign(path, { hungUntil: 0, latency: 2, writesToLive: undefined });
     }
@@ -71,6 +81,10 @@ export class Faults {
         if (random.chance(0.5)) machine.path!.latency = 2 + random.float() * 300;
         else machine.power!.stillUntil = world.time.now() + random.float() * 6000;
         return;
+      case 'stop':
+        return this.#stop(machine);
+      case 'grow':
+        return this.#grow(machine, random.pick(on));
     }
   }
 
@@ -104,6 +118,49 @@ export class Faults {
       if (machine.power === undefined) machine.boot();
       else if (machine.power === before) this.#comeBack(machine, before);
     });
+  }
+
+  /**
+   * SIGSTOP of the volume process, of lunfsd, or of both, and SIGCONT. A thread that was stopped between question and system call goes on with the call
+   * if neither program runs that could end it before: docs/fencing.md counts it among what remains, so only one that lunfsd watches is caught there.
+   */
+  #stop({ daemon }: Machine): void {
+    if (daemon === undefined) return;
+    const { random, world } = this;
+    const { program: { threads: lunfsd }, process } = daemon;
+    const volume = process?.threads;
+    const both = random.chance(0.3);
+    // Half of them are over before anybody is dead.
+    const ms = random.float() * (random.chance(0.5) ? 8000 : 30_000);
+    const go = (threads: Threads, after: number): void => void world.time.after(after, () => threads.go(random));
+    if ((both || random.chance(0.5)) && volume?.caught !== true) {
+      lunfsd.stop(!both && random.chance(0.5));
+      go(lunfsd, ms);
+      if (!both) return;
+    }
+    if (volume === undefined) return;
+    const caught = !lunfsd.stopped && random.chance(0.5);
+    volume.stop(caught);
+    if (!caught || random.chance(0.5)) return go(volume, both ? random.float() * 2 * ms : ms);
+    // When lunfsd has had the time to end it, it is stopped, too, and would not be there when the deadline is over.
+    const late = QUIET_MS + world.timeouts.fenceMs;
+    world.time.after(late, () => this.#ended || lunfsd.stop(false));
+    go(volume, late + world.timeouts.deadMs + ms);
+    go(lunfsd, late + world.timeouts.deadMs + 2 * ms);
+  }
+
+  /** The LUN becomes larger, and one machine grows the volume, or two; its power may fail at any write. */
+  #grow(machine: Machine, other: Machine): void {
+    const { random, world } = this;
+    const { lun } = machine;
+    if (lun.size < LARGEST) lun.enlarge(lun.size + (random.chance(0.2) ? FAR_LARGER : 1 + random.int(LARGER)));
+    for (const one of random.chance(0.3) ? new Set([machine, other]) : [machine]) {
+      const process = one.daemon?.process;
+      if (process?.alive === true && process.volume !== undefined) world.grow(process);
+    }
+    if (random.chance(0.5)) return;
+    machine.path!.writesToLive = 1 + random.int(GROWTH_WRITES);
+    this.#comeBack(machine, machine.power);
   }
 
   /** Some machines from the others, in one direction or both. */

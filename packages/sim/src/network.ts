@@ -21,6 +21,8 @@ class Pipe {
   #held: Uint8Array[] = [];
   #ends = false;
   reset = false;
+  /** False: the receiver has not yet heard that the connection is made; what comes waits. */
+  open = true;
 
   constructor(private readonly net: SimNetwork, readonly from: Station, readonly to: Station) {}
 
@@ -42,7 +44,7 @@ class Pipe {
     this.net.time.after(this.net.delay(), () => {
       if (this.reset || !this.from.alive || this.net.blocked(this.from.address, this.to.address)) return;
       if (!this.to.alive) return this.net.unanswered(this);
-      this.to.exec(() => this.#arrive());
+      this.to.exec(() => this.arrive());
     });
   }
 
@@ -52,7 +54,8 @@ class Pipe {
     if (sink !== undefined && this.to.alive) this.to.exec(() => sink.closed(reason));
   }
 
-  #arrive(): void {
+  arrive(): void {
+    if (!this.open) return;
     const bytes = Buffer.concat(this.#held);
     this.#held = [];
     for (let at = 0; at < bytes.length; ) {
@@ -138,14 +141,18 @@ export class SimNetwork {
           if (listener === undefined) return pipes.back.close('refused');
           // Made when the answer is known: the other end's station is that of the listener.
           pipes.there = new Pipe(this, station, listener.station);
-          pipes.back = Object.assign(new Pipe(this, listener.station, station), { sink: pipes.back.sink });
+          pipes.back = Object.assign(new Pipe(this, listener.station, station), { sink: pipes.back.sink, open: false });
           const connection = { there: pipes.there, back: pipes.back };
           this.#connections = [...this.#connections.filter(({ there, back }) => !there.reset && (there.from.alive || back.from.alive) && (there.sink !== undefined || back.sink !== undefined)), connection];
           listener.station.exec(() => {
             const sink = listener.core.accepted(end(() => connection.back, () => connection.there), station.address);
             if (sink) connection.there.sink = sink;
             else connection.back.end();
-            this.time.after(this.delay(), () => station.exec(() => connection.back.sink?.connected()));
+            this.time.after(this.delay(), () => station.exec(() => {
+              connection.back.sink?.connected();
+              connection.back.open = true;
+              connection.back.arrive();
+            }));
           });
         };
         const none: Station = { address: to.address, alive: true, exec: (fn) => fn() };

@@ -6,7 +6,7 @@
 import { MemoryDevice, Random } from '@lunfs/device';
 import { type ClusterNode, DEFAULT_SETTINGS, timeoutsOf } from '@lunfs/o2cb';
 import { checkVolume, formatVolume } from '@lunfs/ocfs2';
-import { type FaultKind, Faults } from './faults.js';
+import { FAULT_KINDS, type FaultKind, Faults } from './faults.js';
 import { LockWitness } from './lock-witness.js';
 import { Machine } from './machine.js';
 import { SimNetwork } from './network.js';
@@ -92,6 +92,7 @@ class Simulation implements World {
   readonly #records = new Records(FILES * RECORDS_PER_FILE);
   readonly #users: Users;
   readonly #faults: Faults;
+  readonly #kinds: readonly FaultKind[];
   #prepared = false;
   #lun!: MemoryDevice;
 
@@ -106,11 +107,16 @@ class Simulation implements World {
       nodes: Array.from({ length: nodes }, (_, i): ClusterNode => ({ number: i + 1, name: `m${i + 1}`, address: `10.0.0.${i + 1}`, port: 7777 })),
     };
     this.#users = new Users(this, this.#records, options.steps);
-    this.#faults = new Faults(this, this.machines, this.random.fork(), options.faults);
+    this.#kinds = options.faults ?? FAULT_KINDS;
+    this.#faults = new Faults(this, this.machines, this.random.fork(), this.#kinds);
   }
 
   mounted(process: Incarnation): void {
     if (this.#prepared) this.#employ(process);
+  }
+
+  grow(process: Incarnation): void {
+    void this.#users.grow(process);
   }
 
   incarnationOf(node: number): Incarnation | undefined {
@@ -124,8 +130,10 @@ class Simulation implements World {
     first.boot();
     await this.#until('the first mount', () => first.daemon?.process?.volume !== undefined);
     const { volume: mounted } = first.daemon!.process!;
+    // What is to be allocated where the volume grows needs that it is full before.
+    const full = this.#kinds.includes('grow') && this.random.chance(0.5);
     await this.#through('the preparation', async () => {
-      await this.#users.prepare(mounted!, FILES);
+      await this.#users.prepare(mounted!, FILES, full);
       await mounted!.sync();
     });
     this.#prepared = true;
@@ -158,6 +166,7 @@ class Simulation implements World {
   async #finish(): Promise<void> {
     const processes = (): VolumeProcess[] => this.machines.map((machine) => machine.daemon!.process!);
     const lists: string[][] = [];
+    if ((this.#faults.counts.grow ?? 0) > 0) await this.#growthMustHaveDone(processes());
     for (const process of this.random.shuffle(processes())) {
       await this.#through(`the verification by ${process.name}`, async () => {
         await this.#users.verify(process);
@@ -173,6 +182,19 @@ class Simulation implements World {
     await this.#through('the last leaving', () => last.daemon!.leave());
     if (this.trace.violations.length > 0) return;
     for (const { code, message } of (await checkVolume(this.#lun)).findings) if (!MAY_BE_LEFT.includes(code)) this.trace.violation(`verifier: ${code} ${message}`);
+  }
+
+  /** Whatever became of those who grew the volume, it can be grown now, and all know its size. */
+  async #growthMustHaveDone(processes: readonly VolumeProcess[]): Promise<void> {
+    const grower = this.random.pick(processes);
+    await this.#through('the last growth', async () => {
+      const { to, clusterSize } = await grower.volume!.grow();
+      if (to !== Math.floor(this.#lun.size / clusterSize)) this.trace.violation(`${grower.name} has grown the volume to ${to} clusters of ${clusterSize} on a device of ${this.#lun.size} bytes`);
+      for (const { name, volume } of processes) {
+        const { blocks, blockSize } = await volume!.names.statistics();
+        if (blocks * blockSize !== to * clusterSize) this.trace.violation(`${name} says that the volume has ${blocks * blockSize} bytes, ${grower.name} has grown it to ${to * clusterSize}`);
+      }
+    });
   }
 
   /** Something that must come to its end; false if a rule was broken meanwhile. */

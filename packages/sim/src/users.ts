@@ -1,6 +1,6 @@
 /** What users of a mounted volume do: shared records, files of their own that are synced and kept, and names that everybody changes. */
 import { LunfsError, type Random } from '@lunfs/device';
-import { type Namespace, type Volume, readFile, truncateFile, writeFile } from '@lunfs/ocfs2';
+import { type Namespace, type Volume, fallocate, readFile, truncateFile, writeFile } from '@lunfs/ocfs2';
 import { RECORD_BYTES, type Records } from './records.js';
 import type { Incarnation, World } from './world.js';
 
@@ -9,6 +9,8 @@ const FILE = { mode: 0o100644, uid: 0, gid: 0 } as const;
 const DIRECTORY = { mode: 0o40755, uid: 0, gid: 0 } as const;
 /** Errors that others' doings explain. */
 const EXPECTED = ['ENOENT', 'EEXIST', 'ESTALE', 'ENOSPC'];
+/** What a full volume has left, bytes. */
+const LEFT = 5 << 20;
 /** Longest pause of a user between two operations, milliseconds. */
 const THINK_MS = 1000;
 
@@ -46,8 +48,8 @@ export class Users {
     return this.#budget <= 0;
   }
 
-  /** Directories and files that all use, synced. */
-  async prepare({ names, ctx }: Volume, files: number): Promise<void> {
+  /** Directories and files that all use. `full`: hardly anything is left for others. */
+  async prepare({ names, ctx }: Volume, files: number, full: boolean): Promise<void> {
     this.#dirs = [names.root];
     for (const name of ['d1', 'd2']) {
       const { blkno } = await names.create(names.root, bytes(name), DIRECTORY);
@@ -60,11 +62,14 @@ export class Users {
       await names.forget(blkno);
       this.#files.push(blkno);
     }
+    if (!full) return;
+    const { freeBlocks, blockSize } = await names.statistics();
+    await create(names, names.root, 'full', (blkno) => fallocate(ctx, blkno, 'reserve', 0, freeBlocks * blockSize - LEFT, false));
   }
 
   /** A user of a process, until steps are over or the process is dead. */
   async work(process: Incarnation, random: Random): Promise<void> {
-    const { time, trace } = this.world;
+    const { time } = this.world;
     const fresh: Kept[] = [];
     while (this.#budget > 0 && process.alive) {
       this.#budget--;
@@ -75,16 +80,32 @@ export class Users {
       const begun = this.steps++;
       const [what, run] = this.#choose(process, random, fresh);
       Object.assign(ongoing, { what, since: time.now() });
-      trace.note(`${process.name} ${begun} ${what}`);
-      try {
-        await run();
-        trace.note(`${process.name} ${begun} done`);
-      } catch (error) {
-        if (!process.alive) return;
-        if (!(error instanceof LunfsError) || !EXPECTED.includes(error.errno ?? '')) trace.violation(`${process.name}: ${what}: ${(error as Error).stack}`);
-        else trace.note(`${process.name} ${begun} ${error.errno}`);
-      }
+      await this.#do(process, `${begun} ${what}`, run, EXPECTED);
+      if (!process.alive) return;
       this.ongoing.delete(ongoing);
+    }
+  }
+
+  /** Make the volume as large as its device. Somebody else may be at it. */
+  async grow(process: Incarnation): Promise<void> {
+    const ongoing: Ongoing = { process, what: 'grow', since: this.world.time.now() };
+    this.ongoing.add(ongoing);
+    await this.#do(process, 'grow', () => process.volume!.grow(), ['EBUSY']);
+    if (process.alive) this.ongoing.delete(ongoing);
+  }
+
+  /** One operation. */
+  async #do(process: Incarnation, what: string, run: () => Promise<unknown>, expected: readonly string[]): Promise<void> {
+    const { trace } = this.world;
+    trace.note(`${process.name} ${what}`);
+    try {
+      await process.gate();
+      await run();
+      trace.note(`${process.name} done: ${what}`);
+    } catch (error) {
+      if (!process.alive) return;
+      if (!(error instanceof LunfsError) || !expected.includes(error.errno ?? '')) trace.violation(`${process.name}: ${what}: ${(error as Error).stack}`);
+      else trace.note(`${process.name} ${error.errno}: ${what}`);
     }
   }
 

@@ -4,18 +4,16 @@
  */
 import type { Duplex } from 'node:stream';
 import { ClusterError, type Random } from '@lunfs/device';
-import { type Frame, type Joining, KIND, Link, type OpenedVolume, RemoteMember, VolumeDomain, inspectDevice, jsonOf } from '@lunfs/host';
+import { type Frame, type Joining, KIND, Link, type OpenedVolume, RemoteMember, VolumeDomain, PULSE_MS, inspectDevice, jsonOf } from '@lunfs/host';
 import type { FenceDeadline, Scheduler } from '@lunfs/o2cb';
 import { Volume } from '@lunfs/ocfs2';
-import { type DiskPath, SimDisk } from './disk.js';
+import { type Caller, type DiskPath, SimDisk } from './disk.js';
 import { SimFence } from './fence.js';
 import type { Power } from './power.js';
+import { Threads } from './threads.js';
 import type { Incarnation, World } from './world.js';
 
-/** How often the fence's thread looks whether the last deadline is over, milliseconds (the real one's pulse). */
-const LOOK_MS = 500;
-
-export class VolumeProcess implements Incarnation {
+export class VolumeProcess implements Incarnation, Caller {
   alive = true;
   volume: Volume | undefined;
   beatsSince = Number.POSITIVE_INFINITY;
@@ -26,6 +24,11 @@ export class VolumeProcess implements Incarnation {
   /** Resolves when it is gone, and nothing of it is under way. */
   readonly exited: Promise<void>;
   readonly fence: SimFence;
+  readonly threads: Threads;
+  /** Told by the fence's thread that this process runs. */
+  pulse: (() => void) | undefined;
+  readonly #fenceThread;
+  readonly #ioThread;
   readonly #link: Link;
   readonly #disk: SimDisk;
   readonly #random: Random;
@@ -38,6 +41,9 @@ export class VolumeProcess implements Incarnation {
   constructor(readonly name: string, private readonly world: World, private readonly power: Power, private readonly path: DiskPath, private readonly socket: Duplex) {
     this.#random = world.random.fork();
     this.fence = new SimFence(world.time);
+    this.threads = new Threads(world.time);
+    this.#fenceThread = this.threads.add();
+    this.#ioThread = this.threads.add();
     this.exited = new Promise((resolve) => {
       this.#exit = resolve;
     });
@@ -57,14 +63,23 @@ export class VolumeProcess implements Incarnation {
   }
 
   exec(fn: () => void): void {
-    this.power.exec(() => {
+    this.threads.main.run(() => this.power.exec(() => {
       if (!this.alive) return;
       try {
         fn();
       } catch (error) {
         this.#fails('an event', error);
       }
-    });
+    }));
+  }
+
+  call(fn: () => void): void {
+    this.threads.call(this.#ioThread, fn);
+  }
+
+  /** Requests of programs wait for it: past the deadline nothing is answered, not even from memory. */
+  async gate(): Promise<void> {
+    if (this.fenced) await this.fence.opened();
   }
 
   /** Join and mount. Rejects with what keeps it from it. */
@@ -114,6 +129,10 @@ export class VolumeProcess implements Incarnation {
 
   /** What the fence's thread is told. */
   setDeadline(monotonic: number, wall: number, end: number): void {
+    this.#fenceThread.run(() => this.#takeDeadline(monotonic, wall, end));
+  }
+
+  #takeDeadline(monotonic: number, wall: number, end: number): void {
     if (!this.alive) return;
     if (this.#end !== undefined && this.world.time.now() >= this.#end.monotonic) return this.kill('a deadline came after the end of the last');
     this.#end = { monotonic: end };
@@ -161,9 +180,12 @@ export class VolumeProcess implements Incarnation {
     const look = (): void => {
       if (!this.alive || !this.power.alive) return;
       if (this.#end !== undefined && this.world.time.now() >= this.#end.monotonic) this.kill('its deadline is over');
-      else this.world.time.after(LOOK_MS, look);
+      else {
+        this.pulse?.();
+        this.world.time.after(PULSE_MS, () => this.#fenceThread.run(look));
+      }
     };
-    this.world.time.after(LOOK_MS, look);
+    this.world.time.after(PULSE_MS, () => this.#fenceThread.run(look));
   }
 
   #scheduler(): Scheduler {

@@ -17,6 +17,8 @@ export interface Incarnation extends Requester {
   readonly beatsSince: number;
   /** Which node took it for dead. */
   declared: string | undefined;
+  /** Resolves when it may answer. */
+  gate(): Promise<void>;
 }
 
 export interface World {
@@ -32,6 +34,8 @@ export interface World {
   fences: number;
   /** A process has its volume mounted. */
   mounted(process: Incarnation): void;
+  /** Make the volume as large as the LUN, through this process. */
+  grow(process: Incarnation): void;
   /** The present volume process of a node, the last one if it is dead. */
   incarnationOf(node: number): Incarnation | undefined;
 }

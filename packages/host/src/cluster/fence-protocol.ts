@@ -9,6 +9,8 @@ export const TOKEN_BYTES = 32;
 export const PULSE_MS = 500;
 /** How often the supervisor looks at the deadline and at the pulses. */
 export const LOOK_MS = 200;
+/** No new deadline goes to a process that has been silent for longer. */
+export const QUIET_MS = 4 * PULSE_MS;
 
 /** A deadline: until when I/O may be submitted, and when the process ends if no later one has come, on both clocks, milliseconds. */
 export interface Deadline {

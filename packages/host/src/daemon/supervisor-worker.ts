@@ -13,7 +13,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { InternalError, monotonicMs } from '@lunfs/device';
 import { FenceDeadline } from '@lunfs/o2cb';
 import { every } from '../clock.js';
-import { LOOK_MS, PULSE_MS, TOKEN_BYTES, encodeDeadline } from '../cluster/fence-protocol.js';
+import { LOOK_MS, QUIET_MS, TOKEN_BYTES, encodeDeadline } from '../cluster/fence-protocol.js';
 
 /** What the thread is given. */
 export interface SupervisorStart {
@@ -30,9 +30,6 @@ export type SupervisorOrder =
 export type SupervisorReport =
   | { readonly kind: 'listening' }
   | { readonly kind: 'killed'; readonly token: string; readonly why: string };
-
-/** No new deadline goes to a process that has been silent for longer. */
-const QUIET_MS = 4 * PULSE_MS;
 
 interface Watched {
   readonly pid: number;
