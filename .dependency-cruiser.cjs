@@ -5,11 +5,12 @@ const walls = {
   o2cb: ['device'],
   nbd: ['device'],
   fuse: ['device'],
-  host: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse'],
-  cli: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'host'],
+  qemu: ['device'],
+  host: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'qemu'],
+  cli: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'qemu', 'host'],
   sim: ['device', 'ocfs2', 'o2cb', 'host'],
 };
-const core = ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse'];
+const core = ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'qemu'];
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {

@@ -1,9 +1,9 @@
 /** Quota of a volume, given its device or the directory it is mounted on: through the process that has it, else on the device itself. */
 import * as fs from 'node:fs';
 import { UsageError } from '@lunfs/device';
-import { type QuotaAccess, volumeQuota } from '@lunfs/host';
+import { type QuotaAccess, mountedDevice, volumeQuota } from '@lunfs/host';
 import type { QuotaType, Volume } from '@lunfs/ocfs2';
-import { mountedDevice, throughProcess } from './mounted.js';
+import { throughProcess } from './mounted.js';
 import { needDevice } from './target.js';
 import { withReader, withWriter } from './volume-access.js';
 

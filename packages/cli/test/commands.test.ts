@@ -27,7 +27,7 @@ describe('help and misuse', () => {
   it('has a help page with examples for every command', async () => {
     const main = await cli.must('--help');
     const names = [...main.matchAll(/^ {2}([a-z0-9]+)(?: \[options\])?(?: <.*>)?(?: \[.*\])? {2,}/gm)].map((match) => match[1]);
-    expect(names).toEqual(expect.arrayContaining(['mkfs', 'mount', 'umount', 'info', 'df', 'ls', 'cat', 'cp', 'rm', 'mkdir', 'mv', 'stat', 'check', 'dump', 'export', 'grow', 'trim', 'o2cb', 'quota']));
+    expect(names).toEqual(expect.arrayContaining(['mkfs', 'mount', 'umount', 'info', 'df', 'ls', 'cat', 'cp', 'rm', 'mkdir', 'mv', 'stat', 'check', 'dump', 'export', 'grow', 'trim', 'o2cb', 'quota', 'guest']));
     for (const name of ['cp', 'dump', 'mkfs']) expect(await cli.must(name, '--help')).toContain('Examples:');
     expect(await cli.must('disk', 'create', '--help')).toContain('lunfs disk create');
     expect(await cli.must('--version')).toMatch(/^\d+\.\d+\.\d+\n$/);

@@ -13,6 +13,8 @@ export {
   type CreateDiskOptions, DISK_SUFFIX, type DiskExtents, type DiskFacts, cloneDisk, createDisk, diskExtents, diskFacts, listDisks, removeDisk, resizeDisk,
 } from './disks.js';
 export { type ExportFacts, type ExportSpec, HostVolume, type HostVolumeOptions, type MountSpec, type VolumeFacts } from './host-volume.js';
+export { VolumeDisks } from './guest-disks.js';
+export { mountedDevice } from './mounted.js';
 export { type DiskAccess, type DiskLines, diskLines, type LineOptions } from './qemu-lines.js';
 export { normalPath, pathNames, resolvePath, splitPath, withPath } from './paths.js';
 export { type QuotaAccess, type QuotaReport, volumeQuota } from './quota.js';

@@ -1,8 +1,9 @@
 /** `lunfs grow`: a volume becomes as large as its device, in use or not. */
 import type { Command } from 'commander';
+import { mountedDevice } from '@lunfs/host';
 import type { GrowOptions, Growth, GrowthPlan } from '@lunfs/ocfs2';
 import { examples } from '../command.js';
-import { mountedDevice, throughProcess } from '../mounted.js';
+import { throughProcess } from '../mounted.js';
 import { print, printJson, table } from '../output.js';
 import { Progress } from '../progress.js';
 import { formatSize, parseSize } from '../sizes.js';

@@ -32,5 +32,6 @@ export const commands: readonly CommandEntry[] = [
   { name: 'o2cb', load: async () => (await import('./o2cb/index.js')).o2cb },
   { name: 'quota', load: async () => (await import('./quota/index.js')).quota },
   { name: 'disk', load: async () => (await import('./disk/index.js')).disk },
+  { name: 'guest', load: async () => (await import('./guest/index.js')).guest },
   { name: 'export', load: async () => (await import('./disk/export.js')).exportDisk },
 ];

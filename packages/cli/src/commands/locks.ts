@@ -1,9 +1,8 @@
 /** `lunfs locks`: the cluster locks of a volume as this node has them (debugfs.ocfs2's fs_locks and dlm_locks in one). */
 import type { Command } from 'commander';
-import { connectVolumeProcess } from '@lunfs/host';
+import { connectVolumeProcess, mountedDevice } from '@lunfs/host';
 import { examples } from '../command.js';
 import { useData } from '../daemon-option.js';
-import { mountedDevice } from '../mounted.js';
 import { print, printJson, table } from '../output.js';
 import { parseNumber } from '../sizes.js';
 

@@ -1,8 +1,9 @@
 /** `lunfs trim`: what fstrim(8) does for file systems of the kernel. */
 import type { Command } from 'commander';
+import { mountedDevice } from '@lunfs/host';
 import type { TrimOptions, Trimmed } from '@lunfs/ocfs2';
 import { examples } from '../command.js';
-import { mountedDevice, throughProcess } from '../mounted.js';
+import { throughProcess } from '../mounted.js';
 import { print, printJson } from '../output.js';
 import { Progress } from '../progress.js';
 import { formatSize, parseSize } from '../sizes.js';

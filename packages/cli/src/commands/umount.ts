@@ -3,10 +3,9 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { LunfsError, UsageError } from '@lunfs/device';
 import { unmount } from '@lunfs/fuse';
-import { type VolumeProcess, connectDaemon, connectVolumeProcess } from '@lunfs/host';
+import { type VolumeProcess, connectDaemon, connectVolumeProcess, mountedDevice } from '@lunfs/host';
 import { examples } from '../command.js';
 import { useData } from '../daemon-option.js';
-import { mountedDevice } from '../mounted.js';
 import { note } from '../output.js';
 
 export function umount(program: Command): void {
