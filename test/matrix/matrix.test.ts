@@ -11,19 +11,15 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { COVERING, type Cell, FEATURES, cellNamed } from '../../scripts/lib/matrix-cells.mjs';
 import { compareWithDebugfs } from '../kernel/debugfs-stat.js';
 import { EngineTree, type Tree, expectSameTree } from '../support/engine-tree.js';
-import { type FsckFinding, mkfs, mustBeClean } from '../support/ocfs2-tools.js';
+import { KNOWN_FALSE_POSITIVES, mkfs, mustBeClean } from '../support/ocfs2-tools.js';
 import { Cleanup, seed, tempDir } from '../support/temp.js';
+import { Waivers } from '../support/waivers.js';
 import { LinuxNode } from './linux.js';
 import { change, populate } from './population.js';
 import { type State, stateOf } from './state.js';
-import { Waivers } from './waivers.js';
 
 /** Disks of one node. */
 const MOST_DISKS = 20;
-/** fsck.ocfs2 1.8.7 has words for them, but they are right: reserved beyond the size; inline directories have no index. */
-const LEGAL = ['INODE_SPARSE_SIZE', 'DX_TREE_MISSING'];
-/** What Linux leaves, which fsck.ocfs2 1.8.7 takes for a block number: an empty record at the front of a leaf is zeros. */
-const isEmptyRecord = ({ code, text }: FsckFinding): boolean => code === 'EXTENT_BLKNO_RANGE' && text.startsWith('Extent record 0 ');
 
 /** The cells the runner names, else the covering set. */
 const cells = process.env.LUNFS_MATRIX_CELLS?.split(',').map(cellNamed) ?? COVERING;
@@ -59,12 +55,12 @@ async function handOver(cell: Cell, step: (what: string) => void, { waivers, las
     step('verifier');
     const { findings } = await checkVolume(opened);
     if (last === 'Linux') waivers?.learn(findings);
-    expect(findings.filter((finding) => !LEGAL.includes(finding.code) && !waivers?.waives(finding))).toEqual([]);
+    expect(findings.filter((finding) => !KNOWN_FALSE_POSITIVES.includes(finding.code) && !waivers?.waives(finding))).toEqual([]);
     step('debugfs.ocfs2');
     await compareWithDebugfs(cleanup, opened, image(cell));
   });
   step('fsck.ocfs2');
-  await mustBeClean(image(cell), (finding) => LEGAL.includes(finding.code) || (waivers !== undefined && (isEmptyRecord(finding) || waivers.waivesFsck(finding))));
+  await mustBeClean(image(cell), (finding) => KNOWN_FALSE_POSITIVES.includes(finding.code) || waivers?.waivesFsck(finding) === true);
 }
 
 function expectSame(found: State, expected: State, what: string): void {

@@ -7,7 +7,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { EngineTree } from '../support/engine-tree.js';
 import { fsck, lacks, mkfs } from '../support/ocfs2-tools.js';
 import { Cleanup, tempDir } from '../support/temp.js';
-import { Waivers } from './waivers.js';
+import { Waivers } from '../support/waivers.js';
 
 const BLOCK_SIZE = 4096;
 const cleanup = new Cleanup();
