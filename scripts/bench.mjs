@@ -2,7 +2,7 @@
 // the minutes each takes on an idle machine of 2 cores.
 import fs from 'node:fs';
 import path from 'node:path';
-import { root, run, seconds } from './lib/run.mjs';
+import { endTogether, root, run, seconds } from './lib/run.mjs';
 import { setup } from './setup.mjs';
 
 const directory = path.join(root, 'bench');
@@ -28,6 +28,7 @@ async function bench(chosen) {
     process.exitCode = 2;
     return;
   }
+  endTogether();
   await setup();
   for (const file of chosen) {
     console.log(`\n=== ${file}`);

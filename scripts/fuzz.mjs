@@ -1,10 +1,11 @@
 // npm run fuzz -- [--cases N] [--seed S] [--case K]: corruption cases of test/fuzz, any number of them; --case runs one alone and
 // says what it does. Without --seed a new one is taken and printed.
-import { parseArgs } from 'node:util';
-import { bin, run } from './lib/run.mjs';
+import { optionsOf } from './lib/options.mjs';
+import { bin, endTogether, run } from './lib/run.mjs';
 import { setup } from './setup.mjs';
 
-const { values } = parseArgs({ options: { cases: { type: 'string', default: '100000' }, seed: { type: 'string' }, case: { type: 'string' } } });
+const values = optionsOf(import.meta.filename, { cases: { type: 'string', default: '100000' }, seed: { type: 'string' }, case: { type: 'string' } });
+endTogether();
 for (const [name, value] of Object.entries(values)) {
   if (value !== undefined && !/^\d+$/.test(value)) {
     console.error(`--${name} ${value}: a whole number is wanted`);

@@ -13,17 +13,18 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { firstWords } from './lib/failures.mjs';
 import { BIG, allCells, cellNamed } from './lib/matrix-cells.mjs';
-import { bin, cacheDir, run, seconds } from './lib/run.mjs';
+import { optionsOf } from './lib/options.mjs';
+import { bin, cacheDir, endTogether, run, seconds } from './lib/run.mjs';
 import { setup } from './setup.mjs';
 
 const text = { type: /** @type {const} */ ('string') };
 const flag = { type: /** @type {const} */ ('boolean'), default: false };
-const { values } = parseArgs({
-  options: { block: text, cluster: text, features: text, cells: text, from: text, lanes: text, batch: text, minutes: text, big: flag, medium: flag, resume: flag },
+const values = optionsOf(import.meta.filename, {
+  block: text, cluster: text, features: text, cells: text, from: text, lanes: text, batch: text, minutes: text, big: flag, medium: flag, resume: flag,
 });
+endTogether();
 
 /** @param {string} size */
 const bytes = (size) => {

@@ -3,11 +3,12 @@
 //
 // npm run soak -- --cluster --minutes M [--nodes oko]: a random mix from all nodes of a cluster of kernel nodes (k) and hosts of ours (o), a
 // letter for each node number; test/cluster/mix.test.ts says how. --nodes kk: what kernel nodes do among themselves.
-import { parseArgs } from 'node:util';
-import { bin, run } from './lib/run.mjs';
+import { optionsOf } from './lib/options.mjs';
+import { bin, endTogether, run } from './lib/run.mjs';
 import { setup } from './setup.mjs';
 
-const { values } = parseArgs({ options: { minutes: { type: 'string', default: '2' }, cluster: { type: 'boolean', default: false }, nodes: { type: 'string', default: 'oko' } } });
+const values = optionsOf(import.meta.filename, { minutes: { type: 'string', default: '2' }, cluster: { type: 'boolean', default: false }, nodes: { type: 'string', default: 'oko' } });
+endTogether();
 const minutes = Number(values.minutes);
 if (!(minutes > 0)) {
   console.error(`--minutes ${values.minutes} is no number of minutes`);

@@ -6,9 +6,9 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { setup } from './setup.mjs';
 import { Host, clusterHosts, detachAll } from './lib/hosts.mjs';
+import { optionsOf } from './lib/options.mjs';
 import { findProgram, oracleMissing } from './lib/oracles.mjs';
 import { cacheDir, run, seconds } from './lib/run.mjs';
 import { Steps } from './lib/steps.mjs';
@@ -23,7 +23,7 @@ const THRESHOLD = 7;
 const DEAD_MS = THRESHOLD * 2000;
 const WORK_MS = 4000;
 
-const { values } = parseArgs({ options: { dir: { type: 'string', default: path.join(cacheDir, 'start') } } });
+const values = optionsOf(import.meta.filename, { dir: { type: 'string', default: path.join(cacheDir, 'start') } });
 const work = path.resolve(values.dir);
 const lun = path.join(work, 'lun.img');
 const steps = new Steps('start');

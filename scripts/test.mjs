@@ -7,10 +7,13 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { failures } from './lib/failures.mjs';
-import { bin, run, seconds } from './lib/run.mjs';
+import { helped } from './lib/options.mjs';
+import { bin, endTogether, run, seconds } from './lib/run.mjs';
 import { setup } from './setup.mjs';
 import { suites } from './lib/suites.mjs';
 
+helped(import.meta.filename);
+endTogether();
 const inCi = process.env.CI === 'true' || process.env.CI === '1';
 const names = process.argv.slice(2);
 

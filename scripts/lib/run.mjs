@@ -1,5 +1,6 @@
 // Child processes and time, for the project's scripts.
 import { spawn } from 'node:child_process';
+import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -16,6 +17,26 @@ export function seconds(ms) {
   return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
 }
 
+/** @type {Set<import('node:child_process').ChildProcess>} */
+const running = new Set();
+/** @type {NodeJS.Signals | undefined} */
+let endedBy;
+
+/** From now on a signal that ends this process ends what `run` has started first. For scripts that have nothing else to put in order. */
+export function endTogether() {
+  for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+    process.on(signal, () => {
+      endedBy ??= signal;
+      for (const child of running) child.kill('SIGTERM');
+      endIfAlone();
+    });
+  }
+}
+
+function endIfAlone() {
+  if (endedBy !== undefined && running.size === 0) process.exit(128 + os.constants.signals[endedBy]);
+}
+
 /**
  * Runs a program and resolves to `{ status, output, ms }`, output being stdout and stderr in the order they came;
  * `inherit` passes them through instead. A missing program is status 127, a signal 128; after `timeoutMs` it gets
@@ -28,8 +49,10 @@ export function seconds(ms) {
 export function run(command, args, { inherit = false, env = {}, cwd = root, timeoutMs, signal } = {}) {
   const started = performance.now();
   return new Promise((resolve) => {
+    if (endedBy !== undefined) return; // this process is about to end
     const passed = inherit ? 'inherit' : 'pipe';
     const child = spawn(command, args, { cwd, stdio: ['ignore', passed, passed], env: { ...process.env, ...env }, signal, killSignal: 'SIGKILL' });
+    running.add(child);
     /** @type {Buffer[]} */
     const parts = [];
     child.stdout?.on('data', (part) => parts.push(part));
@@ -38,6 +61,8 @@ export function run(command, args, { inherit = false, env = {}, cwd = root, time
     /** @param {number} status */
     const done = (status) => {
       for (const timer of timers) clearTimeout(timer);
+      running.delete(child);
+      endIfAlone();
       resolve({ status, output: Buffer.concat(parts).toString(), ms: performance.now() - started });
     };
     child.on('error', (error) => {

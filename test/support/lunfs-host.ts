@@ -47,13 +47,16 @@ export class LunfsHost {
     fs.mkdirSync(this.data);
     this.configure(cluster);
     cleanup.add(async () => {
-      // Processes of ours that a failed test left; each tells its number itself.
-      for (const pid of await this.processes()) {
-        try {
-          process.kill(pid, 'SIGKILL');
-        } catch {
-          // gone
+      // Processes of ours that a failed test left, and what those have started meanwhile; each tells its number itself.
+      for (let tries = 0, left = await this.processes(); left.length > 0 && tries < 200; tries++, left = await this.processes()) {
+        for (const pid of left) {
+          try {
+            process.kill(pid, 'SIGKILL');
+          } catch {
+            // gone
+          }
         }
+        await new Promise((resolve) => { setTimeout(resolve, 50); });
       }
       await finish(spawn('umount', ['-i', '-n', '-l', this.mount], { stdio: 'ignore' }));
     });

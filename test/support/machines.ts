@@ -70,9 +70,14 @@ export class KernelNode {
   static async start(cleanup: Cleanup, options: KernelNodeOptions): Promise<KernelNode> {
     const { disks, cluster, address, transfer: transferBytes = 4 * 2 ** 30, ...rest } = options;
     const transfer = sparseFile(path.join(tempDir(cleanup, 'node'), 'transfer'), transferBytes);
+    const stopping = new AbortController();
     const all = [...disks.map((disk) => (typeof disk === 'string' ? { file: disk } : disk)), { file: transfer, direct: false, serial: 'transfer' }];
-    const machine = await Machine.start({ hostname: cluster?.nodes[0].name ?? 'node', ...rest, disks: all, root: 'tools' });
-    cleanup.add(() => machine.kill());
+    const starting = Machine.start({ hostname: cluster?.nodes[0].name ?? 'node', signal: stopping.signal, ...rest, disks: all, root: 'tools' });
+    cleanup.add(async () => {
+      stopping.abort();
+      await starting.then((machine) => machine.kill(), () => undefined);
+    });
+    const machine = await starting;
     const node = new KernelNode(machine, transfer, `/dev/vd${String.fromCharCode(97 + disks.length)}`);
     if (address) await node.must(`ip addr add ${quote(address)} dev eth0 && ip link set eth0 up`);
     if (cluster) await node.#joinCluster(cluster);

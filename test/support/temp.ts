@@ -11,24 +11,63 @@ import path from 'node:path';
 
 /** Undo steps of one test, run last-registered first; errors are collected, so that one failure leaves no other litter. */
 export class Cleanup {
-  #steps: (() => void | Promise<void>)[] = [];
+  readonly #steps: (() => void | Promise<void>)[] = [];
+  #last: Promise<void> = Promise.resolve();
 
   add(step: () => void | Promise<void>): void {
     this.#steps.push(step);
+    atEndOfRun(this);
   }
 
-  async run(): Promise<void> {
+  /** One run after the other: that of a test, and the last of all. */
+  run(): Promise<void> {
+    return (this.#last = this.#last.then(() => this.#undo(), () => this.#undo()));
+  }
+
+  async #undo(): Promise<void> {
     const errors: unknown[] = [];
-    for (const step of this.#steps.reverse()) {
+    for (let step = this.#steps.pop(); step; step = this.#steps.pop()) {
       try {
         await step();
       } catch (error) {
         errors.push(error);
       }
     }
-    this.#steps = [];
+    waiting.delete(this);
     if (errors.length > 0) throw new AggregateError(errors, `clean-up failed: ${errors.map(String).join('; ')}`);
   }
+}
+
+/** Clean-ups with something to undo. */
+const waiting = new Set<Cleanup>();
+/** What undoing all may take once nobody waits for it any more. */
+const LAST_MS = 60_000;
+
+/**
+ * Vitest ends at once on SIGINT and SIGTERM, and its workers go on until they have something to say, then end without a hook: what they have started
+ * would stay. So a worker whose run is gone, or that is to end itself, undoes what is registered first, whatever its tests are about.
+ */
+function atEndOfRun(cleanup: Cleanup): void {
+  if (process.listenerCount('disconnect', end) === 0) for (const event of ['disconnect', 'SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(event, end);
+  waiting.add(cleanup);
+}
+
+let ending = false;
+
+function end(): void {
+  if (ending) return;
+  ending = true;
+  const die = (): void => void process.kill(process.pid, 'SIGKILL'); // process.exit is vitest's
+  setTimeout(die, LAST_MS);
+  // Nobody hears what is still said.
+  for (const event of ['error', 'uncaughtException', 'unhandledRejection']) process.removeAllListeners(event).on(event, () => undefined);
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+  void undoAll().finally(die);
+}
+
+async function undoAll(): Promise<void> {
+  // One that hangs holds up none of the others; a test that goes on meanwhile may register more.
+  while (waiting.size > 0) await Promise.all([...waiting].map((one) => one.run().catch(() => undefined)));
 }
 
 /** A fresh directory, removed by `cleanup`. Under LUNFS_TEST_DIR (else the system's temporary directory). */

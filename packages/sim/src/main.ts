@@ -1,7 +1,4 @@
-/**
- * npm run sim: `--seed S --steps N` replays one run, `--minutes M` hunts with fresh seeds. `--nodes N`, `--faults a,b` (none: ""), `--trace` (every
- * line), `--from S` (first seed of a hunt). Exit code 1 when a rule was broken.
- */
+/** npm run sim (scripts/sim.mjs has the options). Exit code 1 when a rule was broken, 2 when the options are wrong. */
 import { parseArgs } from 'node:util';
 import { UsageError } from '@lunfs/device';
 import { minutesFromNow } from './clock.js';
@@ -22,30 +19,50 @@ function faultKinds(text: string): FaultKind[] {
   });
 }
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string' }, steps: { type: 'string', default: '600' }, minutes: { type: 'string' }, from: { type: 'string' }, nodes: { type: 'string' },
-    faults: { type: 'string' }, trace: { type: 'boolean', default: false },
-  },
-});
-const common = {
-  steps: Number(values.steps), nodes: values.nodes === undefined ? undefined : Number(values.nodes), faults: values.faults === undefined ? undefined : faultKinds(values.faults),
-  print: values.trace ? (line: string) => console.log(line) : undefined,
-};
-const over = values.minutes === undefined ? undefined : minutesFromNow(Number(values.minutes));
-let seed = Number(values.seed ?? values.from ?? freshSeed());
-let runs = 0, broken = 0;
-do {
-  const result = await simulate({ ...common, seed });
-  runs++;
-  console.log(summary(result));
-  if (result.violations.length > 0) {
-    broken++;
-    if (over === undefined && !values.trace) for (const line of result.tail) console.log(line);
-    for (const violation of result.violations) console.log(`  ${violation}`);
-    console.log(`  again: npm run sim -- --seed ${seed} --steps ${values.steps}${values.nodes === undefined ? '' : ` --nodes ${values.nodes}`}${values.faults === undefined ? '' : ` --faults "${values.faults}"`}`);
-  }
-  seed = values.from === undefined ? freshSeed() : seed + 1;
-} while (over !== undefined && !over());
-console.log(`${runs} runs, ${broken} broke a rule`);
-process.exitCode = broken > 0 ? 1 : 0;
+/** A whole number; undefined when the option is not given. */
+function whole(name: string, text: string | undefined, least = 0): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d+$/.test(text) || Number(text) < least || !Number.isSafeInteger(Number(text))) throw new UsageError('NUMBER', 'EINVAL', `--${name} ${text}: a whole number is wanted, ${least} or more`);
+  return Number(text);
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      seed: { type: 'string' }, steps: { type: 'string', default: '600' }, minutes: { type: 'string' }, from: { type: 'string' }, nodes: { type: 'string' },
+      faults: { type: 'string' }, trace: { type: 'boolean', default: false },
+    },
+  });
+  const common = {
+    steps: whole('steps', values.steps, 1)!, nodes: whole('nodes', values.nodes, 1), faults: values.faults === undefined ? undefined : faultKinds(values.faults),
+    print: values.trace ? (line: string) => console.log(line) : undefined,
+  };
+  const minutes = Number(values.minutes ?? 1);
+  if (!(minutes > 0)) throw new UsageError('NUMBER', 'EINVAL', `--minutes ${values.minutes}: a number above zero is wanted`);
+  const over = values.minutes === undefined ? undefined : minutesFromNow(minutes);
+  let seed = whole('seed', values.seed) ?? whole('from', values.from) ?? freshSeed();
+  let runs = 0, broken = 0;
+  do {
+    const result = await simulate({ ...common, seed });
+    runs++;
+    console.log(summary(result));
+    if (result.violations.length > 0) {
+      broken++;
+      if (over === undefined && !values.trace) for (const line of result.tail) console.log(line);
+      for (const violation of result.violations) console.log(`  ${violation}`);
+      console.log(`  again: npm run sim -- --seed ${seed} --steps ${values.steps}${values.nodes === undefined ? '' : ` --nodes ${values.nodes}`}${values.faults === undefined ? '' : ` --faults "${values.faults}"`}`);
+    }
+    seed = values.from === undefined ? freshSeed() : seed + 1;
+  } while (over !== undefined && !over());
+  console.log(`${runs} runs, ${broken} broke a rule`);
+  process.exitCode = broken > 0 ? 1 : 0;
+}
+
+try {
+  await main();
+} catch (error) {
+  const wrong = error instanceof UsageError || (error instanceof TypeError && 'code' in error && String(error.code).startsWith('ERR_PARSE_ARGS'));
+  if (!wrong) throw error;
+  console.error(`${error.message}\n--help says which options there are`);
+  process.exitCode = 2;
+}
