@@ -4,8 +4,8 @@
 import path from 'node:path';
 import { LunfsError } from '@lunfs/device';
 import {
-  type CreateDiskOptions, type DiskAccess, type DiskExtents, type DiskFacts, type DiskLines, type VolumeFacts, cloneDisk, connectVolumeProcess, createDisk, diskExtents, diskLines,
-  exportSocket, listDisks, normalPath, removeDisk, resizeDisk,
+  type CreateDiskOptions, type DiskAccess, type DiskExtents, type DiskFacts, type DiskLines, type LeaseFacts, type VolumeFacts, cloneDisk, connectVolumeProcess, createDisk, diskExtents, diskLines,
+  exportSocket, leaseOf, listDisks, normalPath, removeDisk, resizeDisk,
 } from '@lunfs/host';
 import type { Volume } from '@lunfs/ocfs2';
 import { withReader, withWriter } from './volume-access.js';
@@ -19,6 +19,8 @@ export interface Disks {
   info(path: string): Promise<DiskExtents>;
   resize(path: string, size: number, shrink: boolean): Promise<DiskFacts>;
   remove(path: string): Promise<void>;
+  /** Undefined: nobody ever asked for one. */
+  lease(path: string): Promise<LeaseFacts | undefined>;
 }
 
 export async function withDisks<T>(command: string, device: string, options: { readonly write: boolean; readonly offline?: boolean }, work: (disks: Disks) => Promise<T>): Promise<T> {
@@ -33,7 +35,7 @@ export async function withDisks<T>(command: string, device: string, options: { r
   try {
     return await work({
       facts: await control.status(), create: (at, more) => control.createDisk(at, more), clone: (from, at) => control.cloneDisk(from, at), list: (at, all) => control.listDisks(at, all), info: (at) => control.diskInfo(at),
-      resize: (at, size, shrink) => control.resizeDisk(at, size, { shrink }), remove: (at) => control.removeDisk(at),
+      resize: (at, size, shrink) => control.resizeDisk(at, size, { shrink }), remove: (at) => control.removeDisk(at), lease: async (at) => (await control.lease(at)) ?? undefined,
     });
   } finally {
     control.close();
@@ -43,7 +45,7 @@ export async function withDisks<T>(command: string, device: string, options: { r
 function directDisks(volume: Volume): Disks {
   return {
     create: (at, options) => createDisk(volume, at, options), clone: (from, at) => cloneDisk(volume, from, at), list: (at, all) => listDisks(volume, at, all), info: (at) => diskExtents(volume, at),
-    resize: (at, size, shrink) => resizeDisk(volume, at, size, { shrink }), remove: (at) => removeDisk(volume, at),
+    resize: (at, size, shrink) => resizeDisk(volume, at, size, { shrink }), remove: (at) => removeDisk(volume, at), lease: (at) => leaseOf(volume, at),
   };
 }
 

@@ -6,6 +6,7 @@ import type { DomainFacts, LockFacts, LockQuery } from './cluster/volume-domain.
 import { ControlConnection, connectControl } from './control-connection.js';
 import type { CreateDiskOptions, DiskExtents, DiskFacts } from './disks.js';
 import type { ExportFacts, ExportSpec, VolumeFacts } from './host-volume.js';
+import type { LeaseFacts } from './leases.js';
 import type { QuotaAccess } from './quota.js';
 import { processPaths } from './run-directory.js';
 
@@ -79,6 +80,11 @@ export class VolumeProcess extends ControlConnection {
 
   diskInfo(path: string): Promise<DiskExtents> {
     return this.call('disk.info', { path });
+  }
+
+  /** Who may write a disk; null: nobody ever asked. */
+  lease(path: string): Promise<LeaseFacts | null> {
+    return this.call('disk.lease', { path });
   }
 
   resizeDisk(path: string, size: number, options: { readonly shrink?: boolean } = {}): Promise<DiskFacts> {

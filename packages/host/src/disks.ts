@@ -6,6 +6,7 @@
  */
 import { UsageError } from '@lunfs/device';
 import { type Attributes, type FileExtent, type Volume, fileExtents, preallocateContiguous, truncateFile } from '@lunfs/ocfs2';
+import { type LeaseFacts, leaseFacts } from './leases.js';
 import { normalPath, splitPath, withPath } from './paths.js';
 
 export const DISK_SUFFIX = '.raw';
@@ -32,6 +33,8 @@ export interface DiskFacts {
   readonly allocated: number;
   /** Seconds since 1970. */
   readonly modified: number;
+  /** Who may write it; undefined: nobody ever asked. */
+  readonly lease?: LeaseFacts;
 }
 
 export interface DiskExtents extends DiskFacts {
@@ -98,20 +101,25 @@ export async function listDisks(volume: Volume, directory = '/', all = false): P
   for (const name of found.sort()) {
     const path = normalPath(`${directory}/${name}`);
     await withPath(volume, path, async (attributes) => {
-      if (isFile(attributes)) disks.push(factsOf(path, attributes));
+      if (isFile(attributes)) disks.push(await factsOf(volume, path, attributes));
     });
   }
   return disks;
 }
 
 export function diskFacts(volume: Volume, path: string): Promise<DiskFacts> {
-  return withPath(volume, path, async (attributes) => factsOf(normalPath(path), needFile(volume, path, attributes)));
+  return withPath(volume, path, (attributes) => factsOf(volume, normalPath(path), needFile(volume, path, attributes)));
+}
+
+/** Who may write a disk; undefined: nobody ever asked. Throws LEASE_UNKNOWN. */
+export function leaseOf(volume: Volume, path: string): Promise<LeaseFacts | undefined> {
+  return withPath(volume, path, (attributes) => leaseFacts(volume, needFile(volume, path, attributes).blkno));
 }
 
 /** A disk with all its extents in order. */
 export function diskExtents(volume: Volume, path: string): Promise<DiskExtents> {
   return withPath(volume, path, async (attributes) => {
-    const facts = factsOf(normalPath(path), needFile(volume, path, attributes));
+    const facts = await factsOf(volume, normalPath(path), needFile(volume, path, attributes));
     const extents: FileExtent[] = [];
     for (let from = 0; ; ) {
       const some = await fileExtents(volume.ctx, attributes.blkno, from, EXTENTS_AT_A_TIME);
@@ -156,8 +164,13 @@ export function needFile(volume: Volume, path: string, attributes: Attributes): 
   throw new UsageError('NOT_A_FILE', 'EINVAL', `${volume.geo.device}:${normalPath(path)} is no regular file, so it cannot be a disk`, { path });
 }
 
-function factsOf(path: string, a: Attributes): DiskFacts {
-  return { path, inode: a.blkno, size: a.size, allocated: a.blocks * 512, modified: a.mtime.sec };
+async function factsOf(volume: Volume, path: string, a: Attributes): Promise<DiskFacts> {
+  // What cannot be understood is told to who asks for the lease; it keeps nobody from listing disks.
+  const lease = await leaseFacts(volume, a.blkno).catch((error: unknown) => {
+    if (error instanceof UsageError && error.code === 'LEASE_UNKNOWN') return undefined;
+    throw error;
+  });
+  return { path, inode: a.blkno, size: a.size, allocated: a.blocks * 512, modified: a.mtime.sec, lease };
 }
 
 function checkSize(path: string, size: number): void {

@@ -5,17 +5,19 @@
  * Order of the end: exports first (clients are answered, then disconnected), then the mount (nothing may be asked of the volume any
  * more), then the volume, then the device. Each step is tried even when one before it failed; the first error is thrown.
  */
+import os from 'node:os';
 import path from 'node:path';
 import { readFileSync } from 'node:fs';
 import { type IoWorkerDevice, LunfsError, UsageError, openIoWorkerDevice } from '@lunfs/device';
 import { type FuseMount, mountFuse } from '@lunfs/fuse';
 import { NbdServer } from '@lunfs/nbd';
-import { type MountOptions, type Recovery, Volume, asRequester } from '@lunfs/ocfs2';
+import { type LeasedDisk, Leases, type MountOptions, NO_NODE, type Recovery, Volume, asRequester } from '@lunfs/ocfs2';
 import type { ClusterSide } from './cluster/cluster-side.js';
 import { VolumeDomain } from './cluster/volume-domain.js';
 import { type CreateDiskOptions, type DiskFacts, cloneDisk, createDisk, needFile, removeDisk, resizeDisk } from './disks.js';
 import { pause } from './clock.js';
 import { FileTable, type OpenedFile } from './file-table.js';
+import { randomGeneration } from './daemon/random.js';
 import { nodeOf } from './fuse-attributes.js';
 import { type MountedDirectory, type MountedFile, VolumeHandler } from './fuse-handler.js';
 import { normalPath, resolvePath, splitPath, withPath } from './paths.js';
@@ -23,6 +25,9 @@ import { checkSocketPath, exportSocket } from './run-directory.js';
 
 /** The kernel drops pages that it need not wait for in less. */
 const DROP_PATIENCE_MS = 5;
+/** For others to be done with the lock of a disk whose lease is ours. */
+const RESUME_TRIES = 20;
+const RESUME_PAUSE_MS = 500;
 
 export interface HostVolumeOptions {
   /** Path of the block device or image file. */
@@ -70,6 +75,22 @@ export interface ExportSpec {
   readonly keepSpace?: boolean;
 }
 
+/** What an incarnation of lunfsd's tells the next one of an export. */
+export interface RestoredExport extends ExportSpec {
+  readonly name: string;
+  /** Of its lease; undefined: it had none. */
+  readonly epoch?: number;
+}
+
+/** An export of an earlier incarnation that did not come back, and why. */
+export interface LostExport {
+  readonly name: string;
+  readonly path: string;
+  /** Of the error that kept it from coming back: LEASE_LOST, DISK_IN_USE, NOT_FOUND, … */
+  readonly code: string;
+  readonly reason: string;
+}
+
 export interface ExportFacts {
   readonly name: string;
   readonly path: string;
@@ -80,6 +101,8 @@ export interface ExportFacts {
   readonly socket?: string;
   readonly tcp?: { readonly host: string; readonly port: number };
   readonly connections: number;
+  /** Of its lease; read-only exports need none. */
+  readonly epoch?: number;
 }
 
 export interface VolumeFacts {
@@ -92,6 +115,8 @@ export interface VolumeFacts {
   readonly recovery: { readonly slots: readonly number[]; readonly blocks: number };
   readonly mount?: string;
   readonly exports: readonly ExportFacts[];
+  /** Until they are exported anew, or given up. */
+  readonly lostExports: readonly LostExport[];
 }
 
 interface Export {
@@ -104,11 +129,15 @@ interface Export {
   readonly uri: string;
   readonly socket?: string;
   readonly tcp?: { readonly host: string; readonly port: number };
+  readonly epoch?: number;
 }
 
 export class HostVolume {
   readonly files: FileTable;
+  /** Who may write a disk. */
+  readonly leases: Leases;
   readonly #exports = new Map<string, Export>();
+  readonly #lost = new Map<string, LostExport>();
   readonly #log: (line: string) => void;
   #mount: FuseMount<MountedFile, MountedDirectory> | undefined;
   /** The mount's directory, from before it is made: the kernel above decides over sizes and times of files. */
@@ -116,6 +145,9 @@ export class HostVolume {
 
   private constructor(readonly device: IoWorkerDevice, readonly volume: Volume, private readonly options: HostVolumeOptions, private readonly domain?: VolumeDomain) {
     this.#log = options.log ?? (() => undefined);
+    this.leases = new Leases(volume.ctx, volume.flocks, {
+      node: domain?.node ?? NO_NODE, incarnation: randomGeneration() | 1n, host: domain?.hostOf(domain.node) ?? os.hostname(), hostOf: (node) => domain?.hostOf(node), lives: (node) => domain?.live().includes(node) ?? false,
+    });
     const { fd, direct } = device.file;
     this.files = new FileTable(volume.ctx, direct ? { fd, alignment: device.logicalBlockSize, fence: device.file.fence } : undefined, this.#report);
   }
@@ -191,8 +223,11 @@ export class HostVolume {
     return mount;
   }
 
-  /** Export a file. Throws NOT_FOUND, NOT_A_FILE, EXPORT_EXISTS, WRITEBACK_MOUNT, SOCKET_PATH and what the server refuses (NBD_ADDRESS_IN_USE). */
-  async addExport(spec: ExportSpec): Promise<ExportFacts> {
+  /**
+   * Export a file. For writing by one host at a time (docs/leases.md); `resume`: only if nobody has had it since that epoch of ours. Throws NOT_FOUND, NOT_A_FILE, EXPORT_EXISTS,
+   * WRITEBACK_MOUNT, SOCKET_PATH, DISK_IN_USE, LEASE_NEEDS_XATTR, LEASE_LOST, LEASE_UNKNOWN and what the server refuses (NBD_ADDRESS_IN_USE).
+   */
+  async addExport(spec: ExportSpec, resume?: number): Promise<ExportFacts> {
     const filePath = normalPath(spec.path);
     this.#refuseWriteback(filePath, 'exported');
     const name = spec.name ?? path.posix.basename(filePath);
@@ -202,14 +237,16 @@ export class HostVolume {
     const undo: (() => Promise<unknown>)[] = [() => this.volume.names.forget(found.blkno)];
     try {
       needFile(this.volume, filePath, found);
+      const epoch = readOnly ? undefined : await this.#lease(this.#disk({ ino: found.blkno, path: filePath }), resume, undo);
       const opened = await this.files.openExported(found.blkno, { readOnly, survives: !readOnly, keepSpace: spec.keepSpace });
       undo.push(() => opened.close());
       const server = new NbdServer({ report: (message) => this.#log(`export ${name}: ${message}`), tls: spec.tls && readTls(spec.tls) });
       undo.push(() => server.close());
       server.addExport({ name, description: `${this.options.device}:${filePath}`, backend: opened.backend, multiConn: true, fastZero: !spec.keepSpace && this.volume.geo.sparse && this.volume.geo.unwritten });
       const at = await listen(server, spec, this.options.device, name);
-      const one: Export = { spec, name, path: filePath, ino: found.blkno, opened, server, ...at };
+      const one: Export = { spec, name, path: filePath, ino: found.blkno, opened, server, epoch, ...at };
       this.#exports.set(name, one);
+      this.#lost.delete(name);
       this.#exportsChanged();
       return factsOf(one);
     } catch (error) {
@@ -218,8 +255,36 @@ export class HostVolume {
     }
   }
 
+  /** Exports of an earlier incarnation. What cannot come back stays away, with the reason, and keeps nothing else from coming back. */
+  async restoreExports(exports: readonly RestoredExport[]): Promise<void> {
+    for (const { epoch, ...spec } of exports) {
+      try {
+        await this.#restore(spec, epoch);
+      } catch (error) {
+        if (!(error instanceof LunfsError) || error.kind === 'internal' || error.kind === 'corruption') throw error;
+        this.#lost.set(spec.name, { name: spec.name, path: spec.path, code: error.code, reason: error.message });
+        this.#log(`export ${spec.name} does not come back: ${error.code}: ${error.message}`);
+      }
+    }
+    this.#exportsChanged();
+  }
+
+  /** Whoever holds the lock of a disk whose lease is ours still may be about to let go, or to take the lease: it will be told. */
+  async #restore(spec: ExportSpec, epoch: number | undefined): Promise<void> {
+    for (let tries = RESUME_TRIES; ; tries--) {
+      try {
+        return void (await this.addExport(spec, epoch));
+      } catch (error) {
+        const ours = error instanceof LunfsError && error.code === 'DISK_IN_USE' && error.fields.epoch === epoch && error.fields.node === this.leases.self.node;
+        if (!ours || tries === 0) throw error;
+        await pause(RESUME_PAUSE_MS);
+      }
+    }
+  }
+
   /** End an export: its clients are answered and disconnected. Throws EXPORT_UNKNOWN. */
   async removeExport(name: string): Promise<void> {
+    if (this.#lost.delete(name) && !this.#exports.has(name)) return;
     const found = this.#exports.get(name);
     if (found === undefined) throw new UsageError('EXPORT_UNKNOWN', 'ENOENT', `${this.options.device} has no export ${name}`, { name });
     this.#exports.delete(name);
@@ -227,12 +292,13 @@ export class HostVolume {
     await found.server.removeExport(name);
     await found.server.close();
     await found.opened.close();
-    await this.volume.names.forget(found.ino);
+    if (found.epoch !== undefined) await this.leases.release(this.#disk(found)).finally(() => this.volume.names.forget(found.ino));
+    else await this.volume.names.forget(found.ino);
   }
 
   /** Under the very names and sockets they have now, so that clients that reconnect find them. */
   #exportsChanged(): void {
-    this.options.cluster?.exporting([...this.#exports.values()].map(({ spec, name, socket, tcp }) => ({ ...spec, name, socket: spec.tcp === undefined ? socket : undefined, tcp })));
+    this.options.cluster?.exporting([...this.#exports.values()].map(({ spec, name, socket, tcp, epoch }): RestoredExport => ({ ...spec, name, epoch, socket: spec.tcp === undefined ? socket : undefined, tcp })));
   }
 
   facts(): VolumeFacts {
@@ -241,7 +307,7 @@ export class HostVolume {
       device: this.options.device, uuid: geo.uuidText, label: geo.label, readOnly: this.options.readOnly ?? false,
       trouble: this.options.readOnly ? undefined : readOnlyReason?.message,
       recovery: { slots: recovery.slots, blocks: recovery.blocks },
-      mount: this.#mount?.directory, exports: [...this.#exports.values()].map(factsOf),
+      mount: this.#mount?.directory, exports: [...this.#exports.values()].map(factsOf), lostExports: [...this.#lost.values()],
     };
   }
 
@@ -266,20 +332,23 @@ export class HostVolume {
     }
   }
 
-  /** `removeDisk` while the volume is in use. Throws DISK_EXPORTED. */
+  /** `removeDisk` while the volume is in use. Throws DISK_EXPORTED, DISK_IN_USE. */
   async removeDisk(diskPath: string): Promise<void> {
-    this.#refuseExported(diskPath, await withPath(this.volume, diskPath, async (found) => found.blkno), 'removed');
-    await removeDisk(this.volume, diskPath);
+    await withPath(this.volume, diskPath, async ({ blkno: ino }) => {
+      this.#refuseExported(diskPath, ino, 'removed');
+      await this.leases.guard(this.#disk({ ino, path: normalPath(diskPath) }), () => removeDisk(this.volume, diskPath));
+    });
     await this.#nameChanged(diskPath);
   }
 
-  /** `resizeDisk` while the volume is in use. An export keeps the size it has told its clients until they connect anew. Throws DISK_EXPORTED for less, WRITEBACK_MOUNT. */
+  /** `resizeDisk` while the volume is in use. An export keeps the size it has told its clients until they connect anew. Throws DISK_EXPORTED and DISK_IN_USE for less, WRITEBACK_MOUNT. */
   async resizeDisk(diskPath: string, size: number, options: { readonly shrink?: boolean } = {}): Promise<DiskFacts> {
     this.#refuseWriteback(normalPath(diskPath), 'given another size here (truncate(1) in the mount does it)');
     const found = await resolvePath(this.volume, diskPath);
     try {
       if (size < found.size) this.#refuseExported(diskPath, found.blkno, 'made shorter');
-      const facts = await resizeDisk(this.volume, diskPath, size, options);
+      const resize = (): Promise<DiskFacts> => resizeDisk(this.volume, diskPath, size, options);
+      const facts = await (size < found.size ? this.leases.guard(this.#disk({ ino: found.blkno, path: normalPath(diskPath) }), resize) : resize());
       await this.#mount?.session.invalInode(nodeOf(found.blkno, this.volume.names.root), Math.min(size, found.size), 0);
       return facts;
     } finally {
@@ -309,6 +378,18 @@ export class HostVolume {
     await attempt(() => this.device.close());
     await attempt(() => cluster?.left());
     if (errors.length > 0) throw errors[0];
+  }
+
+  #disk({ ino, path: at }: Pick<Export, 'ino' | 'path'>): LeasedDisk {
+    return { ino, name: `${this.options.device}:${at}` };
+  }
+
+  /** The lease that an export for writing needs, given back by `undo`. A host that has the volume to itself has none where there is no place for it. */
+  async #lease(disk: LeasedDisk, resume: number | undefined, undo: (() => Promise<unknown>)[]): Promise<number | undefined> {
+    if (this.domain === undefined && !this.volume.geo.xattr) return undefined;
+    const epoch = await (resume === undefined ? this.leases.acquire(disk) : this.leases.resume(disk, resume));
+    undo.push(() => this.leases.release(disk));
+    return epoch;
   }
 
   readonly #report = (error: unknown, what: string): void => {
@@ -382,6 +463,6 @@ function readTls({ cert, key, ca, clientCertificates }: NonNullable<ExportSpec['
   return { cert: readFileSync(cert), key: readFileSync(key), ca: ca === undefined ? undefined : readFileSync(ca), clientCertificates };
 }
 
-function factsOf({ spec, name, path: filePath, opened, server, uri, socket, tcp }: Export): ExportFacts {
-  return { name, path: filePath, size: opened.backend.size, readOnly: opened.backend.readOnly || (spec.readOnly ?? false), uri, socket, tcp, connections: server.connections };
+function factsOf({ spec, name, path: filePath, opened, server, uri, socket, tcp, epoch }: Export): ExportFacts {
+  return { name, path: filePath, size: opened.backend.size, readOnly: opened.backend.readOnly || (spec.readOnly ?? false), uri, socket, tcp, connections: server.connections, epoch };
 }

@@ -10,11 +10,12 @@ export { NodeStack, type NodeWorld } from './daemon/node-stack.js';
 export type { DomainFacts, LockFacts, LockQuery } from './cluster/volume-domain.js';
 export { connectVolumeProcess, VolumeProcess } from './control-client.js';
 export {
-  type CreateDiskOptions, DISK_SUFFIX, type DiskExtents, type DiskFacts, cloneDisk, createDisk, diskExtents, diskFacts, listDisks, removeDisk, resizeDisk,
+  type CreateDiskOptions, DISK_SUFFIX, type DiskExtents, type DiskFacts, cloneDisk, createDisk, diskExtents, diskFacts, leaseOf, listDisks, removeDisk, resizeDisk,
 } from './disks.js';
-export { type ExportFacts, type ExportSpec, HostVolume, type HostVolumeOptions, type MountSpec, type VolumeFacts } from './host-volume.js';
+export { type ExportFacts, type ExportSpec, HostVolume, type HostVolumeOptions, type LostExport, type MountSpec, type RestoredExport, type VolumeFacts } from './host-volume.js';
 export { VolumeDisks } from './guest-disks.js';
 export { mountedDevice } from './mounted.js';
+export type { LeaseFacts } from './leases.js';
 export { type DiskAccess, type DiskLines, diskLines, type LineOptions } from './qemu-lines.js';
 export { normalPath, pathNames, resolvePath, splitPath, withPath } from './paths.js';
 export { type QuotaAccess, type QuotaReport, volumeQuota } from './quota.js';

@@ -39,6 +39,7 @@ async function start(options: ProcessOptions, end: { readonly asked: Promise<voi
       });
     }
     for (const spec of options.exports ?? []) await host.addExport(spec);
+    await host.restoreExports(options.restored ?? []);
     started = true;
     reportStart({ ready: host.facts() });
     endIfUnused();

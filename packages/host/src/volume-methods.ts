@@ -2,7 +2,7 @@
 import { QUOTA_TYPES } from '@lunfs/ocfs2';
 import type { Params } from './control-protocol.js';
 import type { Methods } from './control-server.js';
-import { diskExtents, listDisks } from './disks.js';
+import { diskExtents, leaseOf, listDisks } from './disks.js';
 import type { ExportSpec, HostVolume } from './host-volume.js';
 import { volumeQuota } from './quota.js';
 
@@ -23,6 +23,7 @@ export const VOLUME_METHODS: Methods<HostVolume> = {
   'disk.clone': ({ target: host, params }) => host.cloneDisk(params.string('source'), params.string('path')),
   'disk.list': ({ target: host, params }) => listDisks(host.volume, params.optionalString('directory'), params.boolean('all')),
   'disk.info': ({ target: host, params }) => diskExtents(host.volume, params.string('path')),
+  'disk.lease': ({ target: host, params }) => leaseOf(host.volume, params.string('path')),
   'disk.resize': ({ target: host, params }) => host.resizeDisk(params.string('path'), params.number('size'), { shrink: params.boolean('shrink') }),
   'disk.remove': ({ target: host, params }) => host.removeDisk(params.string('path')),
   'quota.report': ({ target: host, params }) => volumeQuota(host.volume).report(params.optionalString('type') === undefined ? undefined : params.oneOf('type', QUOTA_TYPES)),

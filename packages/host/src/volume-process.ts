@@ -4,7 +4,7 @@ import path from 'node:path';
 import { type StartedProgram, startProgram } from './child-process.js';
 import type { ClusterSpec } from './cluster/cluster-side.js';
 import type { WireError } from './control-protocol.js';
-import type { ExportSpec, HostVolumeOptions, MountSpec, VolumeFacts } from './host-volume.js';
+import type { ExportSpec, HostVolumeOptions, MountSpec, RestoredExport, VolumeFacts } from './host-volume.js';
 import { processPaths } from './run-directory.js';
 
 /** What a volume process is told. */
@@ -13,6 +13,8 @@ export interface ProcessOptions extends Omit<HostVolumeOptions, 'log' | 'cluster
   readonly cluster?: ClusterSpec;
   readonly mount?: Omit<MountSpec, 'trace'> & { readonly trace?: boolean };
   readonly exports?: readonly ExportSpec[];
+  /** What an earlier incarnation served; its paths are absolute. */
+  readonly restored?: readonly RestoredExport[];
 }
 
 export interface StartOptions extends ProcessOptions {

@@ -48,9 +48,11 @@ export class VolumeDomain implements ClusterMember {
   readonly dlm: Dlm;
   readonly #deaths = new Set<(node: number) => void>();
   readonly #domain: DlmDomain;
+  readonly #hosts: ReadonlyMap<number, string>;
 
-  private constructor(private readonly member: RemoteMember, private readonly manager: O2dlm, name: string, private readonly log: (line: string) => void) {
+  private constructor(private readonly member: RemoteMember, private readonly manager: O2dlm, name: string, nodes: Joining['nodes'], private readonly log: (line: string) => void) {
     this.node = member.local;
+    this.#hosts = new Map(nodes.map(({ number, name: host }) => [number, host]));
     this.#domain = manager.domain(name, { evicted: (node) => this.#died(node) });
     this.dlm = { lock: (resource, level, events, request) => this.#lock(resource, level, events, request) };
   }
@@ -58,7 +60,7 @@ export class VolumeDomain implements ClusterMember {
   /** Be a member of the volume's domain. The device must be this process's alone. Rejects with what lunfsd or the domain refuses. */
   static async join(side: Pick<ClusterSide, 'join' | 'admit'>, device: string, logicalBlockSize: number | undefined, log: (line: string) => void, scheduler: Scheduler = hostScheduler): Promise<VolumeDomain> {
     const { volume, joining, member } = await side.join(device, logicalBlockSize);
-    const domain = new VolumeDomain(member, lockManager(member, joining, log, scheduler), volume.uuid, log);
+    const domain = new VolumeDomain(member, lockManager(member, joining, log, scheduler), volume.uuid, joining.nodes, log);
     await new Promise<void>((resolve, reject) => domain.#domain.join((error) => (error ? reject(error) : resolve())));
     try {
       await side.admit(domain.#domain.inspect().members);
@@ -67,6 +69,11 @@ export class VolumeDomain implements ClusterMember {
       throw error;
     }
     return domain;
+  }
+
+  /** Name of a node's host, by cluster.conf. */
+  hostOf(node: number): string | undefined {
+    return this.#hosts.get(node);
   }
 
   live(): readonly number[] {

@@ -18,7 +18,7 @@ import type { Joining, OpenedVolume } from '../cluster/joining.js';
 import { Link, jsonOf } from '../cluster/link.js';
 import { type Member, MemberServer } from '../cluster/member-server.js';
 import { toWire } from '../control-protocol.js';
-import type { ExportSpec, MountSpec, VolumeFacts } from '../host-volume.js';
+import type { MountSpec, RestoredExport, VolumeFacts } from '../host-volume.js';
 import { type StartedProcess, startVolumeProcess } from '../volume-process.js';
 import type { Supervisor } from './supervisor.js';
 
@@ -106,7 +106,7 @@ export class ManagedVolume {
   #now: Incarnation | undefined;
   #fenced = 0;
   #lastEnd: string | undefined;
-  #exports: readonly ExportSpec[] = [];
+  #exports: readonly RestoredExport[] = [];
   #unwanted = false;
   #closed!: () => void;
   /** Resolves when no process of an incarnation runs. */
@@ -170,7 +170,7 @@ export class ManagedVolume {
     let mounted = false;
     try {
       const started = await startVolumeProcess({
-        device, mount, logicalBlockSize, exports: this.#exports, cluster: { socket: supervisor.socket, token, stillMs },
+        device, mount, logicalBlockSize, restored: this.#exports, cluster: { socket: supervisor.socket, token, stillMs },
         supervised: {
           runDirectory, lockFd: this.node.lockFd,
           begun: (child) => {
@@ -200,7 +200,7 @@ export class ManagedVolume {
     if (frame.kind === KIND.opened) void this.#opened(mine, jsonOf<OpenedVolume>(frame));
     else if (frame.kind === KIND.joined) void this.#joined(mine, jsonOf<number[]>(frame));
     else if (frame.kind === KIND.left) mine.left = true;
-    else if (frame.kind === KIND.exports) this.#exports = jsonOf<ExportSpec[]>(frame);
+    else if (frame.kind === KIND.exports) this.#exports = jsonOf<RestoredExport[]>(frame);
     else if (mine.server?.receive(frame) !== true) throw new ClusterError('LINK_FRAME', `a volume process sent a frame of kind ${frame.kind} that means nothing now`);
   }
 

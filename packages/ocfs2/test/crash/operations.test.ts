@@ -21,9 +21,10 @@ const PART = 'a part of other operations';
 const WRITE_FILE = 'writeFile and nothing besides, under locks of its own';
 const AMONG_MEMBERS = 'what a member does of another that died: test/cluster/recovery-deaths.test.ts, where members die in it';
 const GROWTH = 'test/crash/grow.test.ts crashes at each write of it';
+const LEASES = 'test/crash/leases.test.ts crashes at each request of them';
 const OFFLINE = 'one write of one sector and a flush, which is there or not; offline, no journal';
 
-const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL | typeof PART | typeof WRITE_FILE | typeof AMONG_MEMBERS | typeof GROWTH | typeof OFFLINE>> = {
+const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL | typeof PART | typeof WRITE_FILE | typeof AMONG_MEMBERS | typeof GROWTH | typeof LEASES | typeof OFFLINE>> = {
   'Namespace.root': READS, 'Namespace.lookup': READS, 'Namespace.find': READS, 'Namespace.refer': READS, 'Namespace.attributes': READS, 'Namespace.readlink': READS,
   'Namespace.getXattr': READS, 'Namespace.listXattr': READS, 'Namespace.statistics': READS, 'Namespace.readAhead': READS,
   'Namespace.create': ['names', 'mkdir'], 'Namespace.link': ['names', 'link'], 'Namespace.unlink': ['names', 'unlink'], 'Namespace.rmdir': ['names', 'rmdir'], 'Namespace.rename': ['names', 'rename'],
@@ -31,7 +32,7 @@ const OPERATIONS: Readonly<Record<string, Shown | typeof READS | typeof IN_ALL |
   'Namespace.setXattr': ['xattrs', 'setxattr'], 'Namespace.dropCapability': ['xattrs', 'uncap'], 'Namespace.removeXattr': ['xattrs', 'removexattr'], 'Namespace.forget': ['names', 'close'],
   'Volume.mount': IN_ALL, 'Volume.geo': READS, 'Volume.sync': ['files', 'sync'], 'Volume.unmount': IN_ALL, 'Volume.stopChanges': READS, 'Volume.caches': READS,
   'Volume.trim': ['space', 'trim'], 'Volume.grow': GROWTH, 'Volume.planGrowth': READS, 'alloc.addClusters': PART, 'alloc.bitmapShape': READS, 'alloc.growthSteps': READS,
-  'Volume.finishRecovery': AMONG_MEMBERS, 'volume.Flocks': READS,
+  'Volume.finishRecovery': AMONG_MEMBERS, 'volume.Flocks': READS, 'volume.Leases': LEASES, 'volume.readLease': READS,
   'SharedFile.gate': READS, 'SharedFile.gated': READS, 'SharedFile.size': READS, 'SharedFile.load': READS, 'SharedFile.backend': READS, 'SharedFile.close': READS,
   'backend.direct': READS, 'backend.size': READS, 'backend.readOnly': READS, 'backend.read': READS, 'backend.status': READS, 'backend.close': READS,
   'backend.map': ['sharing', 'map'], 'backend.write': ['sharing', 'export'], 'backend.flush': ['sharing', 'map'], 'backend.trim': ['sharing', 'export'], 'backend.writeZeroes': ['sharing', 'export'],

@@ -4,12 +4,13 @@ import { examples } from '../../command.js';
 import { withDisks } from '../../disk-access.js';
 import { print, printJson, table } from '../../output.js';
 import { formatSize, formatTime } from '../../sizes.js';
+import { holderOf } from './lease.js';
 import { targetOrRoot } from '../../target.js';
 
 export function ls(group: Command): void {
   group
     .command('ls')
-    .summary('list disks and their exports')
+    .summary('list disks, the hosts that may write them, and their exports here')
     .argument('<target>', 'DEVICE for its root, or DEVICE:/directory')
     .option('-a, --all', 'every file, not only NAME.raw')
     .option('--json', 'print as JSON')
@@ -21,8 +22,8 @@ export function ls(group: Command): void {
         if (options.json) printJson({ device, mount: disks.facts?.mount, disks: found });
         else if (found.length === 0) print(`${device}:${path} holds no disks (NAME.raw); --all lists every file`);
         else {
-          const rows = found.map((one) => [one.path, formatSize(one.size), formatSize(one.allocated), formatTime(one.modified).slice(0, 16), one.exports.map((e) => `${e.uri}${e.connections > 0 ? ` (${e.connections} clients)` : ''}`).join(' ')]);
-          print(table(['Disk', '>Size', '>Allocated', 'Modified', 'Export'], rows));
+          const rows = found.map((one) => [one.path, formatSize(one.size), formatSize(one.allocated), formatTime(one.modified).slice(0, 16), holderOf(one.lease), one.exports.map((e) => `${e.uri}${e.connections > 0 ? ` (${e.connections} clients)` : ''}`).join(' ')]);
+          print(table(['Disk', '>Size', '>Allocated', 'Modified', 'Host', 'Export'], rows));
         }
       });
     });

@@ -1,0 +1,205 @@
+/**
+ * Leases of disks: on one host at a time a disk is writable (docs/leases.md has the whole argument).
+ *
+ * Two things, always in this order:
+ *  1. The disk file's flock at EX, in the cluster's lock manager. Its grant says that no other process of the cluster has the lease: a holder
+ *     lets go of it after its last write, and of a dead one it is taken away when the cluster has found it dead. A mount that is no member has
+ *     none; there the volume is the process's alone.
+ *  2. The record (lease-record.ts), changed under the inode's meta lock at EX, by one operation. After a death that lock is used only when the dead
+ *     node's journal has been replayed, so what is read is the last that was committed. The record is durable before the lease is used.
+ * The flock says who may; the record says who did, so that who comes back knows whether anybody has been there meanwhile, and it carries the
+ * hand-over of a guest that moves. Nothing here looks at a clock but to tell people since when.
+ */
+import { ClusterError, InternalError, UsageError } from '@lunfs/device';
+import type { FsContext, InodeRef } from '../context.js';
+import { EX, PR } from '../locking/levels.js';
+import type { Op } from '../txn/index.js';
+import { findXattr, parseXattrName, readValue } from '../xattr/index.js';
+import { liveInode } from './attributes.js';
+import type { Flocks } from './flocks.js';
+import { type DiskLease, type Incarnation, LEASE_XATTR, NO_NODE, decodeLease, encodeLease } from './lease-record.js';
+import { setXattr } from './xattrs.js';
+
+/** Owners of flocks beside those of a mount, which are unsigned. */
+const LEASE_OWNER = -1n;
+const GUARD_OWNER = -2n;
+const NAME = parseXattrName(LEASE_XATTR)!;
+
+/** Who takes leases: this process. */
+export interface LeaseTaker extends Incarnation {
+  readonly host: string;
+  /** Name of a node of the cluster. */
+  readonly hostOf: (node: number) => string | undefined;
+  /** Does a node beat? */
+  readonly lives: (node: number) => boolean;
+}
+
+/** A disk: its inode, and what messages call it. The caller holds a reference to the inode. */
+export interface LeasedDisk {
+  readonly ino: number;
+  readonly name: string;
+}
+
+/** The lease of a disk as it is on the volume; undefined: it has never had one. Throws LEASE_UNKNOWN, STALE. */
+export function readLease(ctx: FsContext, ino: number): Promise<DiskLease | undefined> {
+  return ctx.engine.read('lease', (op) => leaseOf(op, ctx, liveInode(op, ctx, ino, PR)));
+}
+
+export class Leases {
+  /** Epochs of the leases of this process, and how many use each. */
+  readonly #held = new Map<number, { readonly epoch: number; users: number }>();
+  readonly #turns = new Map<number, Promise<unknown>>();
+
+  constructor(private readonly ctx: FsContext, private readonly flocks: Flocks | undefined, readonly self: LeaseTaker) {}
+
+  /** Epoch of a lease that this process has. */
+  epochOf(ino: number): number | undefined {
+    return this.#held.get(ino)?.epoch;
+  }
+
+  /**
+   * Become the one host that may write the disk, or one user more of it here. Resolves to the epoch, when it is durable. Throws DISK_IN_USE,
+   * LEASE_NEEDS_XATTR, LEASE_UNKNOWN, STALE, NO_SPACE.
+   */
+  acquire(disk: LeasedDisk): Promise<number> {
+    return this.#begin(disk, (old, now) => ({ state: 'held', epoch: (old?.epoch ?? 0) + 1, holder: this.#me, host: this.self.host, since: now }));
+  }
+
+  /**
+   * The same for who had it before this process: it goes on if nobody has had it since, with the epoch that it had. Throws LEASE_LOST besides.
+   */
+  resume(disk: LeasedDisk, epoch: number): Promise<number> {
+    return this.#begin(disk, (old) => {
+      if (old === undefined || old.epoch !== epoch || old.holder.node !== this.self.node || (old.state !== 'held' && old.state !== 'incoming')) {
+        throw this.#error('LEASE_LOST', 'ESTALE', disk, `was this host's with lease epoch ${epoch}, and ${old === undefined ? 'has no lease any more' : `is ${old.host}'s with epoch ${old.epoch} (${old.state}) since`}: what used it here must not go on; begin it anew`, old);
+      }
+      return { ...old, state: 'held', holder: this.#me, other: undefined };
+    });
+  }
+
+  /** One user less; after the last one nobody has the disk. Nothing may be written any more when it is called. Never waits for other hosts' users. */
+  async release({ ino, name }: LeasedDisk): Promise<void> {
+    await this.#turn(ino, async () => {
+      const held = this.#held.get(ino);
+      if (held === undefined) throw new InternalError('LEASE', `${name} has no lease to be released`, { inode: ino });
+      if (--held.users > 0) return;
+      this.#held.delete(ino);
+      try {
+        await this.#change(ino, (old) => (this.#isMine(old, held.epoch) ? { ...old, state: 'released', other: undefined } : undefined));
+      } finally {
+        // Whatever became of the record: nothing of ours writes any more.
+        await this.#drop(ino);
+      }
+    });
+  }
+
+  /** Do something to a disk that no host may have in use meanwhile: remove it, shorten it. Throws DISK_IN_USE. */
+  async guard<T>(disk: LeasedDisk, work: () => Promise<T>): Promise<T> {
+    const { flocks } = this;
+    if (flocks === undefined) return work();
+    if (!(await flocks.lock(disk.ino, GUARD_OWNER, EX))) throw await this.#inUse(disk);
+    try {
+      return await work();
+    } finally {
+      await flocks.close(disk.ino, GUARD_OWNER);
+    }
+  }
+
+  /** Lock, record, durable: whoever is refused or fails leaves nothing. */
+  async #begin(disk: LeasedDisk, next: (old: DiskLease | undefined, now: number) => DiskLease): Promise<number> {
+    const { ino } = disk;
+    this.#needXattr(disk);
+    return this.#turn(ino, async () => {
+      const held = this.#held.get(ino);
+      if (held !== undefined) {
+        held.users++;
+        return held.epoch;
+      }
+      await this.#lock(disk);
+      try {
+        const { epoch } = await this.#changeDurably(ino, next);
+        this.#held.set(ino, { epoch, users: 1 });
+        return epoch;
+      } catch (error) {
+        await this.#drop(ino);
+        throw error;
+      }
+    });
+  }
+
+  /** A holder that is dead has it until the cluster knows: then it is asked for once more, as the first answer may have waited for that. */
+  async #lock(disk: LeasedDisk): Promise<void> {
+    if (this.flocks === undefined || (await this.flocks.lock(disk.ino, LEASE_OWNER, EX))) return;
+    const refusal = await this.#inUse(disk);
+    if (await this.flocks.lock(disk.ino, LEASE_OWNER, EX)) return;
+    await this.#drop(disk.ino);
+    throw refusal;
+  }
+
+  async #drop(ino: number): Promise<void> {
+    await this.flocks?.close(ino, LEASE_OWNER);
+  }
+
+  #change(ino: number, next: (old: DiskLease | undefined, now: number) => DiskLease | undefined): Promise<DiskLease | undefined> {
+    const { ctx } = this;
+    return ctx.engine.run('lease', (op) => {
+      const inode = liveInode(op, ctx, ino, EX);
+      const lease = next(leaseOf(op, ctx, inode), op.now.sec);
+      if (lease !== undefined) setXattr(op, ctx, ino, LEASE_XATTR, encodeLease({ blkno: ino, generation: inode.di.generation }, lease));
+      return lease;
+    });
+  }
+
+  async #changeDurably(ino: number, next: (old: DiskLease | undefined, now: number) => DiskLease): Promise<DiskLease> {
+    const lease = await this.#change(ino, next);
+    await this.ctx.engine.log.commit();
+    return lease!;
+  }
+
+  get #me(): Incarnation {
+    const { node, incarnation } = this.self;
+    return { node, incarnation };
+  }
+
+  #isMine(lease: DiskLease | undefined, epoch: number): lease is DiskLease {
+    return lease !== undefined && lease.epoch === epoch && lease.holder.incarnation === this.self.incarnation;
+  }
+
+  /** Why the flock cannot be had. */
+  async #inUse(disk: LeasedDisk): Promise<ClusterError> {
+    const lease = await readLease(this.ctx, disk.ino);
+    if (lease === undefined || lease.state === 'released' || lease.holder.incarnation === this.self.incarnation) {
+      return this.#error('DISK_IN_USE', 'EBUSY', disk, 'is locked by flock(2), by a program in a mount of some host of the cluster: end that program', lease);
+    }
+    const { host, holder, since, epoch } = lease;
+    const dead = holder.node !== NO_NODE && !this.self.lives(holder.node);
+    const remedy = dead ? `${host} is dead: try again when it has been recovered` : `end the guest there, then "lunfs disk unexport" on ${host}; should ${host} be dying, try again when it has been recovered`;
+    return this.#error('DISK_IN_USE', 'EBUSY', disk, `is in use on host ${host} (node ${holder.node}) since ${new Date(since * 1000).toISOString()}: ${remedy}`, lease, { epoch, node: holder.node, host });
+  }
+
+  #needXattr({ name }: LeasedDisk): void {
+    if (this.ctx.geo.xattr) return;
+    const { device } = this.ctx.geo;
+    throw new UsageError('LEASE_NEEDS_XATTR', 'EOPNOTSUPP', `${name} cannot be written by a guest on a host of a cluster: its lease is kept in an extended attribute, and the volume lacks the feature "xattr". Enable it on the unmounted volume: tunefs.ocfs2 --fs-features=xattr ${device}`, { device });
+  }
+
+  #error(code: string, errno: 'EBUSY' | 'ESTALE' | 'EINVAL', { ino, name }: LeasedDisk, why: string, lease: DiskLease | undefined, fields: Readonly<Record<string, string | number>> = {}): ClusterError {
+    return new ClusterError(code, `${name} ${why}`, { device: this.ctx.geo.device, inode: ino, ...(lease && { epoch: lease.epoch }), ...fields }, undefined, errno);
+  }
+
+  async #turn<T>(ino: number, work: () => Promise<T>): Promise<T> {
+    const mine = (this.#turns.get(ino) ?? Promise.resolve()).then(work);
+    const settled = mine.catch(() => undefined);
+    this.#turns.set(ino, settled);
+    try {
+      return await mine;
+    } finally {
+      if (this.#turns.get(ino) === settled) this.#turns.delete(ino);
+    }
+  }
+}
+
+function leaseOf(op: Op, ctx: FsContext, inode: InodeRef): DiskLease | undefined {
+  const found = ctx.geo.xattr ? findXattr(op, ctx, inode, NAME) : undefined;
+  return found && decodeLease(ctx.geo.device, { blkno: inode.blkno, generation: inode.di.generation }, readValue(op, ctx, inode, found));
+}
