@@ -25,7 +25,7 @@ export type { ReflinkOptions } from './reflink.js';
 export type { HostCaches } from './host-caches.js';
 export { openWritable, pageRead, pageWrite, whilePagesMayGo } from './page-io.js';
 export { type DiskLease, type Incarnation, type LeaseState, NO_NODE } from './lease-record.js';
-export { type LeaseTaker, type LeasedDisk, Leases, readLease } from './leases.js';
+export { type AcceptedLease, type LeaseTaker, type LeasedDisk, Leases, readLease } from './leases.js';
 export type { ClusterMember } from './cluster-member.js';
 export { type FlockOptions, Flocks } from './flocks.js';
 export type { BlockChange, GrowOptions, Growth, GrowthPlan } from './grow.js';

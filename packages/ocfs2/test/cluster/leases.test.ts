@@ -1,45 +1,16 @@
 /** Leases of disks among members: one of those who race, what a death leaves, who comes back, and what a record of another file is worth. */
 import { describe, expect, test } from 'vitest';
 import { RawReader, readSystemFiles } from '../../src/inspect/index.js';
-import { type LeaseTaker, Leases, SlotMap, readLease } from '../../src/volume/index.js';
+import { SlotMap, readLease } from '../../src/volume/index.js';
 import { EX, PR } from '../../src/locking/index.js';
-import { type ClusterNode, TestCluster } from '../support/cluster.js';
+import { TestCluster } from '../support/cluster.js';
+import { code, host, leave, read } from '../support/leases.js';
 import { expectFsckClean } from '../support/volume.js';
-
-const DISK = Buffer.from('vm.raw');
-
-interface Host extends ClusterNode {
-  readonly leases: Leases;
-  readonly disk: { readonly ino: number; readonly name: string };
-}
-
-let incarnations = 1n;
-
-/** A host with the disk in use; the first one makes it. */
-async function host(cluster: TestCluster, number: number, name = DISK): Promise<Host> {
-  const node = await cluster.mount(number);
-  const { names } = node.volume;
-  const { blkno } = await names.lookup(names.root, name).catch(() => names.create(names.root, name, { mode: 0o100600, uid: 0, gid: 0 }));
-  return { ...node, leases: leasesOf(cluster, node), disk: { ino: blkno, name: `lun:/${name.toString()}` } };
-}
-
-function leasesOf(cluster: TestCluster, { number, volume: { ctx, flocks } }: ClusterNode): Leases {
-  const self: LeaseTaker = { node: number, incarnation: incarnations++, host: `host${number}`, hostOf: (node) => `host${node}`, lives: (node) => cluster.live.includes(node) };
-  return new Leases(ctx, flocks, self);
-}
-
-async function leave(cluster: TestCluster, one: Host): Promise<void> {
-  await one.volume.names.forget(one.disk.ino);
-  await cluster.unmount(one);
-}
 
 async function nodesWithSlots({ lun }: TestCluster): Promise<number[]> {
   const reader = await RawReader.open(lun);
   return (await SlotMap.read(reader, (await readSystemFiles(reader)).slotMap)).taken().map(({ node }) => node);
 }
-
-const read = ({ volume: { ctx }, disk: { ino } }: Host) => readLease(ctx, ino);
-const code = (promise: Promise<unknown>): Promise<string> => promise.then(() => 'done', (error: { code: string }) => error.code);
 
 describe('a lease', () => {
   test.each([1, 2, 3, 4, 5, 6])('is had by exactly one of those who race for it, with the next epoch each time (seed %i)', async (seed) => {
