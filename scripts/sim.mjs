@@ -5,7 +5,8 @@
 //   --minutes M        run after run, until then
 //   --from S           seeds S, S + 1, … instead of fresh ones
 //   --nodes N          nodes of the cluster (default: by the seed)
-//   --faults A,B       only these: crash, double, kill, partition, reset, stall, slow; "" for none
+//   --faults A,B       only these: crash, double, kill, partition, reset, stall, slow, stop, grow; "" for none
+//   --no-maps          no program maps a file
 //   --trace            every line of a run, not the last ones of one that broke a rule
 import path from 'node:path';
 import { helped } from './lib/options.mjs';

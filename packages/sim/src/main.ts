@@ -6,9 +6,9 @@ import { FAULT_KINDS, type FaultKind } from './faults.js';
 import { freshSeed } from './random.js';
 import { type SimulationResult, simulate } from './simulation.js';
 
-function summary({ seed, steps, nodes, hash, virtualMs, events, grants, reads, crashes, fences, faults }: SimulationResult): string {
+function summary({ seed, steps, nodes, hash, virtualMs, events, grants, reads, pages, crashes, fences, faults }: SimulationResult): string {
   const struck = Object.entries(faults).map(([kind, count]) => `${count} ${kind}`).join(', ');
-  return `seed ${seed}: ${nodes} nodes, ${steps} steps in ${(virtualMs / 1000).toFixed(0)} s of its time, ${events} events, ${grants} grants, ${reads} records read, ${crashes} losses of power, ${fences} fences (${struck || 'no faults'}); trace ${hash.slice(0, 16)}`;
+  return `seed ${seed}: ${nodes} nodes, ${steps} steps in ${(virtualMs / 1000).toFixed(0)} s of its time, ${events} events, ${grants} grants, ${reads} records read, ${pages.hits} loads and stores of cached pages (${pages.writtenBack} written back, ${pages.dropped} recalled), ${crashes} losses of power, ${fences} fences (${struck || 'no faults'}); trace ${hash.slice(0, 16)}`;
 }
 
 function faultKinds(text: string): FaultKind[] {
@@ -30,11 +30,12 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       seed: { type: 'string' }, steps: { type: 'string', default: '600' }, minutes: { type: 'string' }, from: { type: 'string' }, nodes: { type: 'string' },
-      faults: { type: 'string' }, trace: { type: 'boolean', default: false },
+      faults: { type: 'string' }, 'no-maps': { type: 'boolean', default: false }, trace: { type: 'boolean', default: false },
     },
   });
   const common = {
     steps: whole('steps', values.steps, 1)!, nodes: whole('nodes', values.nodes, 1), faults: values.faults === undefined ? undefined : faultKinds(values.faults),
+    maps: !values['no-maps'],
     print: values.trace ? (line: string) => console.log(line) : undefined,
   };
   const minutes = Number(values.minutes ?? 1);
@@ -50,7 +51,7 @@ async function main(): Promise<void> {
       broken++;
       if (over === undefined && !values.trace) for (const line of result.tail) console.log(line);
       for (const violation of result.violations) console.log(`  ${violation}`);
-      console.log(`  again: npm run sim -- --seed ${seed} --steps ${values.steps}${values.nodes === undefined ? '' : ` --nodes ${values.nodes}`}${values.faults === undefined ? '' : ` --faults "${values.faults}"`}`);
+      console.log(`  again: npm run sim -- --seed ${seed} --steps ${values.steps}${values.nodes === undefined ? '' : ` --nodes ${values.nodes}`}${values.faults === undefined ? '' : ` --faults "${values.faults}"`}${values['no-maps'] ? ' --no-maps' : ''}`);
     }
     seed = values.from === undefined ? freshSeed() : seed + 1;
   } while (over !== undefined && !over());

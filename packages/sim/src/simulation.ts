@@ -7,6 +7,7 @@ import { MemoryDevice, Random } from '@lunfs/device';
 import { type ClusterNode, DEFAULT_SETTINGS, timeoutsOf } from '@lunfs/o2cb';
 import { checkVolume, formatVolume } from '@lunfs/ocfs2';
 import { FAULT_KINDS, type FaultKind, Faults } from './faults.js';
+import type { PageCounts } from './kernel-pages.js';
 import { LockWitness } from './lock-witness.js';
 import { Machine } from './machine.js';
 import { SimNetwork } from './network.js';
@@ -31,6 +32,8 @@ export interface SimulationOptions {
   readonly steps: number;
   /** Machines; default: 2 to 4, by the seed. */
   readonly nodes?: number;
+  /** Whether programs map files (default: yes). */
+  readonly maps?: boolean;
   /** What may go wrong; default: everything. */
   readonly faults?: readonly FaultKind[];
   /** Is given every line of the trace. */
@@ -51,6 +54,7 @@ export interface SimulationResult {
   readonly events: number;
   readonly grants: number;
   readonly reads: number;
+  readonly pages: PageCounts;
   readonly crashes: number;
   readonly fences: number;
   /** Faults injected, by kind. */
@@ -86,6 +90,8 @@ class Simulation implements World {
   readonly locks: LockWitness;
   readonly timeouts = timeoutsOf({ ...DEFAULT_SETTINGS, heartbeatThreshold: 7, idleTimeoutMs: 10_000 });
   readonly config;
+  readonly maps: boolean;
+  readonly pages: PageCounts = { hits: 0, writtenBack: 0, dropped: 0 };
   readonly machines: Machine[] = [];
   crashes = 0;
   fences = 0;
@@ -98,6 +104,7 @@ class Simulation implements World {
 
   constructor(private readonly options: SimulationOptions) {
     this.random = new Random(options.seed);
+    this.maps = options.maps ?? true;
     this.trace = new Trace(this.time, options.print);
     this.network = new SimNetwork(this.time, this.random.fork());
     this.locks = new LockWitness(this.trace);
@@ -226,7 +233,7 @@ class Simulation implements World {
     const tail = violations.length === 0 ? [] : [...this.trace.tail(), ...this.machines.map((machine) => machine.daemon?.describe() ?? `${machine.node.name} is off`)];
     return {
       seed: this.options.seed, steps: this.#users.steps, nodes: this.machines.length, hash: this.trace.digest(), violations, tail, virtualMs: this.time.now(), events: this.time.events,
-      grants: this.locks.grants, reads: this.#records.reads, crashes: this.crashes, fences: this.fences, faults: this.#faults.counts,
+      grants: this.locks.grants, reads: this.#records.reads, pages: this.pages, crashes: this.crashes, fences: this.fences, faults: this.#faults.counts,
     };
   }
 }

@@ -1,6 +1,7 @@
 /** What users of a mounted volume do: shared records, files of their own that are synced and kept, and names that everybody changes. */
 import { LunfsError, type Random } from '@lunfs/device';
 import { type Namespace, type Volume, fallocate, readFile, truncateFile, writeFile } from '@lunfs/ocfs2';
+import type { KernelPages } from './kernel-pages.js';
 import { RECORD_BYTES, type Records } from './records.js';
 import type { Incarnation, World } from './world.js';
 
@@ -13,6 +14,8 @@ const EXPECTED = ['ENOENT', 'EEXIST', 'ESTALE', 'ENOSPC'];
 const LEFT = 5 << 20;
 /** Longest pause of a user between two operations, milliseconds. */
 const THINK_MS = 1000;
+/** The same of a program between two accesses to what it has mapped. */
+const MAPPED_PAUSE_MS = 100;
 
 export const bytes = (text: string): Uint8Array => Buffer.from(text);
 
@@ -140,6 +143,11 @@ export class Users {
   #choose(process: Incarnation, random: Random, fresh: Kept[]): [what: string, run: () => Promise<unknown>] {
     const volume = process.volume!;
     const { names, ctx } = volume;
+    if (process.pages !== undefined && random.chance(0.2)) {
+      const file = random.int(this.#files.length), resizes = random.chance(0.1);
+      if (resizes) return [`set the size of records ${file}`, () => process.pages!.resize(this.#files[file], RECORDS_PER_FILE * RECORD_BYTES)];
+      return [`map records ${file}`, () => this.#map(process, process.pages!, random, file, random.chance(0.7))];
+    }
     const dir = random.pick(this.#dirs), shared = `s${random.int(6)}`;
     const dice = random.int(100);
     if (dice < 20) {
@@ -150,7 +158,8 @@ export class Users {
       const file = random.int(this.#files.length), first = random.int(RECORDS_PER_FILE), count = Math.min(1 + random.int(12), RECORDS_PER_FILE - first);
       return [`write records ${file}:${first}+${count}`, async () => {
         const { bytes: content, done } = this.records.write(process, file * RECORDS_PER_FILE + first, count, () => this.world.time.now());
-        await writeFile(ctx, this.#files[file], first * RECORD_BYTES, content);
+        const ino = this.#files[file], offset = first * RECORD_BYTES;
+        await (process.pages?.write(ino, offset, content) ?? writeFile(ctx, ino, offset, content));
         done();
       }];
     }
@@ -164,6 +173,7 @@ export class Users {
     if (dice < 63) {
       return ['sync', async () => {
         const now = fresh.splice(0), done = this.records.sync(process);
+        await process.pages?.sync();
         await volume.sync();
         done();
         for (const file of now) this.kept.set(`${file.dir}/${file.name}`, file);
@@ -199,10 +209,39 @@ export class Users {
     const { time, trace } = this.world;
     const begin = time.now();
     const content = new Uint8Array(count * RECORD_BYTES);
-    const read = await readFile(ctx, this.#files[file], first * RECORD_BYTES, content);
+    const ino = this.#files[file], offset = first * RECORD_BYTES;
+    const read = await (process.pages?.read(ino, offset, content) ?? readFile(ctx, ino, offset, content));
     if (!process.alive) return;
     const wrong = read < content.length ? `${read} bytes of ${content.length}` : this.records.wrong(process, file * RECORDS_PER_FILE + first, content, begin, time.now());
     if (wrong !== undefined) trace.violation(`${process.name} reads file ${file}, records ${first}+${count}: ${wrong}`);
+  }
+
+  /** A program maps a file of records, looks at some and changes some, and unmaps it. */
+  async #map(process: Incarnation, pages: KernelPages, random: Random, file: number, writable: boolean): Promise<void> {
+    const { time, trace } = this.world;
+    const mapping = await pages.open(this.#files[file], writable);
+    for (let left = 1 + random.int(8); left > 0; left--) {
+      await this.#pause(process, random.float() * MAPPED_PAUSE_MS);
+      // A program that looks at its pages past the deadline asks nobody: docs/fencing.md.
+      await process.gate();
+      const index = random.int(RECORDS_PER_FILE), record = file * RECORDS_PER_FILE + index, offset = index * RECORD_BYTES;
+      if (writable && random.chance(0.6)) {
+        await mapping.store(offset, () => {
+          const { bytes: content, done } = this.records.write(process, record, 1, () => time.now());
+          done();
+          return content;
+        });
+        trace.note(`${process.name} has stored into ${file}:${index}`);
+      } else {
+        const begin = time.now();
+        const content = await mapping.load(offset, RECORD_BYTES);
+        if (!process.alive) return;
+        const wrong = this.records.wrong(process, record, content, begin, time.now());
+        if (wrong !== undefined) trace.violation(`${process.name} loads from the mapped file ${file}, record ${index}: ${wrong}`);
+      }
+      if (random.chance(0.1)) await mapping.sync();
+    }
+    await mapping.close();
   }
 
   async #checkKept(process: Incarnation, { names, ctx }: Volume, { dir, name, content }: Kept, mayGo = false): Promise<void> {

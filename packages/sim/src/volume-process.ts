@@ -9,6 +9,7 @@ import type { FenceDeadline, Scheduler } from '@lunfs/o2cb';
 import { Volume } from '@lunfs/ocfs2';
 import { type Caller, type DiskPath, SimDisk } from './disk.js';
 import { SimFence } from './fence.js';
+import { KernelPages } from './kernel-pages.js';
 import type { Power } from './power.js';
 import { Threads } from './threads.js';
 import type { Incarnation, World } from './world.js';
@@ -16,6 +17,7 @@ import type { Incarnation, World } from './world.js';
 export class VolumeProcess implements Incarnation, Caller {
   alive = true;
   volume: Volume | undefined;
+  pages: KernelPages | undefined;
   beatsSince = Number.POSITIVE_INFINITY;
   deadline: FenceDeadline | undefined;
   declared: string | undefined;
@@ -97,12 +99,16 @@ export class VolumeProcess implements Incarnation, Caller {
       onStuck: (reason) => this.#fails('a member that cannot go on', reason),
       onReadOnly: (reason) => this.#fails('a volume that takes no more changes', reason),
     });
+    // The others serve exports alone.
+    if (world.maps && this.#random.chance(0.6)) this.pages = new KernelPages(this, world.time, this.volume, this.#random.fork(), world.pages);
     trace.note(`${this.name} has mounted, slot ${this.volume.ctx.slot}, recovered ${this.volume.recovery.slots.join(' ')}`);
     return this.volume;
   }
 
   /** Leave in good order. */
   async leave(): Promise<void> {
+    await this.pages?.sync();
+    if (this.volume !== undefined) this.volume.caches = undefined;
     await this.volume?.unmount();
     await this.#domain?.leave();
     this.world.trace.note(`${this.name} has left`);

@@ -3,6 +3,7 @@ import type { Random } from '@lunfs/device';
 import type { ClusterConfig, FenceDeadline, Timeouts } from '@lunfs/o2cb';
 import type { Volume } from '@lunfs/ocfs2';
 import type { Requester } from './disk.js';
+import type { KernelPages, PageCounts } from './kernel-pages.js';
 import type { LockWitness } from './lock-witness.js';
 import type { SimNetwork } from './network.js';
 import type { VirtualTime } from './time.js';
@@ -11,6 +12,8 @@ import type { Trace } from './trace.js';
 /** A volume process, as others see it. */
 export interface Incarnation extends Requester {
   readonly volume: Volume | undefined;
+  /** Above its mount, if it has one. */
+  readonly pages: KernelPages | undefined;
   /** The deadline as its daemon has it; undefined: it may not write yet. */
   readonly deadline: FenceDeadline | undefined;
   /** The first beat of it that reached the disk. */
@@ -29,6 +32,10 @@ export interface World {
   readonly locks: LockWitness;
   readonly config: ClusterConfig;
   readonly timeouts: Timeouts;
+  /** Whether programs map files. */
+  readonly maps: boolean;
+  /** Of all machines. */
+  readonly pages: PageCounts;
   /** Machines that lost power; processes that were fenced. */
   crashes: number;
   fences: number;
