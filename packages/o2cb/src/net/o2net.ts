@@ -143,10 +143,11 @@ export class O2net implements Messenger {
     return [...this.#peers.values()].map((peer) => peer.statistics).sort((a, b) => a.node - b.node);
   }
 
-  #message(from: number, frame: Frame, reply: (systemStatus: number, status: number) => void): void {
+  #message(from: number, frame: Frame, reply: (systemStatus: number, status: number) => void): boolean {
     const registration = this.#handlers.get(frame.key)?.get(frame.type);
-    if (!registration) return reply(SystemStatus.NO_HANDLER, 0);
-    if (frame.payload.length > registration.maxLength) return reply(SystemStatus.OVERFLOW, 0);
-    registration.handler(from, frame.payload, (status) => (status === 'no-handler' ? reply(SystemStatus.NO_HANDLER, 0) : reply(SystemStatus.NONE, status)));
+    const taken = registration !== undefined && frame.payload.length <= registration.maxLength;
+    if (!taken) reply(registration === undefined ? SystemStatus.NO_HANDLER : SystemStatus.OVERFLOW, 0);
+    else registration.handler(from, frame.payload, (status) => (status === 'no-handler' ? reply(SystemStatus.NO_HANDLER, 0) : reply(SystemStatus.NONE, status)));
+    return taken;
   }
 }

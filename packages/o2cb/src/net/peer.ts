@@ -46,8 +46,8 @@ export interface PeerWorld {
   repeats(key: number): boolean;
   /** Messages between the node and this one were lost while both live: this node must begin anew. */
   severed(node: number, reason: string): void;
-  /** A message came. `reply` sends its status, once. */
-  message(from: number, frame: Frame, reply: (systemStatus: number, status: number) => void): void;
+  /** A message came. `reply` sends its status, once. False: nobody here takes such messages. */
+  message(from: number, frame: Frame, reply: (systemStatus: number, status: number) => void): boolean;
 }
 
 /** For `lunfs cluster status`. */
@@ -173,14 +173,15 @@ export class Peer implements LinkOwner {
   frame(link: Link, frame: Frame): void {
     if (frame.magic === Magic.STATUS) return this.#status(frame);
     this.#counts.received++;
-    if (!this.#world.repeats(frame.key)) this.#conversed = true;
     let replied = false;
-    this.#world.message(this.#node.number, frame, (systemStatus, status) => {
+    const taken = this.#world.message(this.#node.number, frame, (systemStatus, status) => {
       if (replied) throw new InternalError('O2NET_REPLY', `message ${frame.type} of node ${this.#node.number} was answered twice`);
       replied = true;
       const { type, pad, key, number } = frame;
       link.send({ magic: Magic.STATUS, type, pad, key, number, systemStatus, status });
     });
+    // What nobody takes changes nothing here, and is refused or lost: to the sender that is one. So it is with what was meant for the last incarnation.
+    if (taken && !this.#world.repeats(frame.key)) this.#conversed = true;
   }
 
   active(): void {

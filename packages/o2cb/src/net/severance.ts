@@ -9,6 +9,9 @@
  *   all lock managers agree about. A kernel node does not, so we do; of two lunfs nodes that both have lost something the one with the higher
  *   number. The verdict waits for two beats: a new incarnation of the other may be connected before its first beat has been read.
  *
+ * A message that nobody here takes is no part of a conversation: its sender hears that it was refused or that it was lost, which is the same to it. Whoever has asked our last
+ * incarnation something asks the new one as soon as it is connected, and drops that connection when it notices the death.
+ *
  * What the other is it says itself: lunfs nodes answer a message for which a kernel has no handler (Linux 6.1
  * fs/ocfs2/cluster/tcp.c:o2net_process_message: a status with O2NET_ERR_NO_HNDLR, nothing else). One that has lost nothing is as a rule a
  * new incarnation which does not beat yet: its death is noticed within the time of a death, and only if it is not must we begin anew.

@@ -277,6 +277,15 @@ describe('loss of a valid connection', () => {
     expect([later.result, low.core.connected, low.severed, high.severed]).toEqual([{ error: 'not-connected' }, [1], [], []]);
   });
 
+  it('which brought only what nobody here takes has lost nothing here', () => {
+    const { nodes: [low, high], clock, network } = connected(2);
+    const refused = ask(low, 1);
+    clock.run(5);
+    network.reset(low.address, high.address);
+    clock.run(100_000);
+    expect([refused.result, high.core.connected, high.severed, low.severed]).toEqual([{ error: 'no-handler' }, [0], [], [expect.stringMatching(/ 1$/)]]);
+  });
+
   it('that only one of two lunfs nodes knows of makes that one begin anew, when the other has had time to be found dead', () => {
     const { nodes: [low, high], clock, network } = connected(2);
     ask(low, 1);
