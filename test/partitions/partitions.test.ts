@@ -6,6 +6,8 @@
 import * as fs from 'node:fs';
 import path from 'node:path';
 import type { ClusterFacts, ManagedFacts } from '@lunfs/host';
+import { monotonicMs } from '@lunfs/device';
+import { HEARTBEAT_MS } from '@lunfs/o2cb';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Load, hostLoad, kernelLoad, missing } from '../support/cluster-load.js';
 import { ClusterLab } from '../support/cluster-lab.js';
@@ -150,14 +152,20 @@ async function nothingLost(number: number, ended: readonly Finished[]): Promise<
   }
 }
 
-/** The losers are cut off, recovered, healed, and come back; the others go on, and nothing that was acknowledged is lost. */
-async function lose(numbers: readonly number[], cut: () => void | Promise<void>, heal: () => void | Promise<void>): Promise<void> {
+/**
+ * The losers are cut off, recovered, healed, and come back; the others go on, and nothing that was acknowledged is lost. `mute`: those of them who lose the network, and do not
+ * beat before they have it back.
+ */
+async function lose(numbers: readonly number[], cut: () => void | Promise<void>, heal: () => void | Promise<void>, mute: readonly number[] = []): Promise<void> {
   const survivors = [...loads.keys()].filter((number) => !numbers.includes(number));
   const losers = await Promise.all(numbers.map((number) => new Loser(number).watch()));
   await cut();
   const ours = survivors.find((number) => number !== 0)!;
   for (const loser of losers) await loser.recovered(ours);
   await goesOn(...survivors);
+  // Each has lost its incarnation more than a dead time ago, and would beat again.
+  const lately = monotonicMs() - 3 * HEARTBEAT_MS;
+  for (const number of mute) expect(lun.log.filter((write) => write.at > lately && beatOf(write, number))).toEqual([]);
   await heal();
   for (const loser of losers) await loser.back();
   for (const loser of losers) loser.silent();
@@ -195,7 +203,7 @@ test('the network of one, and all that another sends', { timeout: 900_000 }, asy
   }, async () => {
     await lab.heal(4);
     for (const peer of [0, 1, 2]) await lab.unsilence(3, peer);
-  });
+  }, [3, 4]);
   expect(hosts[3].logs()).toContain('this node is fenced: of ');
 });
 
@@ -224,8 +232,23 @@ test('all that is sent to one; one is stopped with its lunfsd; and the volume pr
     process.kill(both[0], 'SIGCONT');
     await pause(1000);
     process.kill(daemon, 'SIGCONT');
-  });
+  }, [4]);
   expect(hosts[1].logs()).toContain('no sign of life');
+});
+
+test('one direction between two hosts, and between a host and the kernel node: nobody is told to go', { timeout: 600_000 }, async () => {
+  const pids = async (): Promise<(number | undefined)[]> => Promise.all([1, 2, 3, 4].map(async (number) => (await volumeOf(number)).pid));
+  const stays = (number: number): number => hosts[number].logs().split('not fencing this node: 4 of 5 nodes that beat are connected').length;
+  const linuxStays = async (): Promise<number> => (await kernel.must('dmesg')).split('not fencing this node, heartbeating: 5, connected: 4').length;
+  const before = await pids();
+  const had = [1, 3, 4].map(stays), hadLinux = await linuxStays();
+  await lab.silence(3, 1);
+  await lab.silence(4, 0);
+  await until('all four have decided', async () => [1, 3, 4].every((number, i) => stays(number) > had[i]) && (await linuxStays()) > hadLinux, logs);
+  await lab.unsilence(3, 1);
+  await lab.unsilence(4, 0);
+  await goesOn(0, 1, 2, 3, 4);
+  expect(await pids()).toEqual(before);
 });
 
 test('everybody ends well', { timeout: 600_000 }, async () => {

@@ -12,8 +12,9 @@ import { daemonPaths, deviceIdentity, runDirectory } from '../run-directory.js';
 import { clonesOf, volumesHere } from './devices.js';
 import { onlyIncarnation } from './incarnation.js';
 import { type Beating, type ManagedFacts, ManagedVolume, type NodeOf, type VolumeSpec } from './managed-volume.js';
-import { NodeStack } from './node-stack.js';
+import { HOST, NodeStack } from './node-stack.js';
 import type { DaemonOptions } from './options.js';
+import { readSlots, withinReach } from './reach.js';
 import { Supervisor } from './supervisor.js';
 import { WatchdogGuard } from './watchdog-guard.js';
 
@@ -59,6 +60,8 @@ export class Lunfsd implements NodeOf {
   #stack: Promise<NodeStack>;
   #current: NodeStack | undefined;
   #leaving = false;
+  /** Nodes that beat could not be reached, by the last that is known. */
+  #cutOff = false;
 
   private constructor(private readonly identity: Identity, readonly runDirectory: string, readonly lockFd: number, readonly supervisor: Supervisor, readonly log: (line: string) => void) {
     this.#stack = this.#incarnation();
@@ -144,6 +147,18 @@ export class Lunfsd implements NodeOf {
     return here;
   }
 
+  /** With global heartbeat the node waits as a whole, before it beats in any region (`#begin`). */
+  async reach(volume: OpenedVolume, wanted: () => boolean): Promise<void> {
+    if (this.identity.config.heartbeatMode === 'local') await this.#withinReach([volume], wanted);
+  }
+
+  async #withinReach(volumes: readonly OpenedVolume[], wanted: () => boolean): Promise<void> {
+    if (!this.#cutOff) return;
+    const { config: { nodes }, local } = this.identity;
+    await withinReach({ local, nodes, ...HOST, look: () => Promise.all(volumes.map((volume) => readSlots(volume, nodes))), wanted, log: this.log });
+    this.#cutOff = false;
+  }
+
   async beat(volume: OpenedVolume, here: Promise<readonly VolumeDevice[]>): Promise<Beating> {
     await this.#checkVolume(volume, here);
     const stack = await this.#stack;
@@ -153,6 +168,7 @@ export class Lunfsd implements NodeOf {
     try {
       await stack.settled(volume, await slotHolders(volume.device, volume.region.blockBytes));
       await stack.connected(volume);
+      this.#cutOff = false;
       await stack.seen(volume, []);
     } catch (error) {
       await region.stop();
@@ -188,8 +204,9 @@ export class Lunfsd implements NodeOf {
   async #begin(): Promise<NodeStack> {
     const { config } = this.identity;
     const regions = config.heartbeatMode === 'global' ? await regionsOf(config) : [];
-    const stack = await NodeStack.start({ ...this.identity, log: this.log, lost: () => this.#lost(stack) });
+    const stack = await NodeStack.start({ ...this.identity, log: this.log, lost: () => this.#lost(stack), cutOff: () => (this.#cutOff = true) });
     try {
+      await this.#withinReach(regions, () => true);
       await stack.beatGlobally(regions);
     } catch (error) {
       stack.close();

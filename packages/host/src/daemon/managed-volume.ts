@@ -31,6 +31,8 @@ export interface NodeOf {
   log(line: string): void;
   /** Look which devices of this host carry volumes. */
   look(): Promise<readonly VolumeDevice[]>;
+  /** Before an incarnation that follows another one: if the last could not reach the nodes that beat, wait until they can be reached, or nobody wants it any more. */
+  reach(volume: OpenedVolume, wanted: () => boolean): Promise<void>;
   /** Refuse a volume by name (`here`: what `look` finds), or beat for it until it is steady and this node connected to all that live. */
   beat(volume: OpenedVolume, here: Promise<readonly VolumeDevice[]>): Promise<Beating>;
   /** Refuse a volume by name whose domain has members that do not beat on our disk. */
@@ -104,6 +106,8 @@ interface Incarnation {
 export class ManagedVolume {
   state: VolumeState = 'joining';
   #now: Incarnation | undefined;
+  /** What the last incarnation found on the device. */
+  #found: OpenedVolume | undefined;
   #fenced = 0;
   #lastEnd: string | undefined;
   #exports: readonly RestoredExport[] = [];
@@ -206,7 +210,7 @@ export class ManagedVolume {
 
   /** The device is the process's own: begin to beat. */
   async #opened(mine: Incarnation, opened: OpenedVolume): Promise<void> {
-    mine.opened = opened;
+    mine.opened = this.#found = opened;
     try {
       const { region, joining, member } = await this.node.beat(opened, mine.here);
       if (mine.child.exitCode !== null || mine.child.signalCode !== null) {
@@ -257,6 +261,8 @@ export class ManagedVolume {
   async #rejoin(): Promise<void> {
     while (!this.#unwanted) {
       await pause(REJOIN_MS);
+      if (this.#found !== undefined) await this.node.reach(this.#found, () => !this.#unwanted);
+      if (this.#unwanted) break;
       try {
         await this.#incarnation();
         this.node.log(`${this.spec.device}: mounted again on ${this.spec.mount.directory}`);

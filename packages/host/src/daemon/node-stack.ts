@@ -29,7 +29,7 @@ export interface NodeWorld {
   generation(): bigint;
 }
 
-const HOST: NodeWorld = {
+export const HOST: NodeWorld = {
   scheduler: hostScheduler, transport: tcpTransport, listen, generation: randomGeneration,
   beats: ({ device, region }, watchdog) => regionThread({ device, offset: region.offset, blockBytes: region.blockBytes }, watchdog),
 };
@@ -50,6 +50,8 @@ export interface StackOptions {
   readonly log: (line: string) => void;
   /** The node is lost: nothing more may be done by this incarnation. Called once, from within whatever lost it. */
   readonly lost: (reason: string) => void;
+  /** Nodes that beat could not be reached: the quorum decided against this node for it, or a mount was refused. */
+  readonly cutOff?: () => void;
   /** Default: this host. */
   readonly world?: NodeWorld;
 }
@@ -65,7 +67,7 @@ export class NodeStack {
 
   /** Listens for the other nodes; beats for no volume yet. Throws O2NET_LISTEN. */
   static async start(options: StackOptions): Promise<NodeStack> {
-    const { config, local, timeouts, log, lost, world = HOST } = options;
+    const { config, local, timeouts, log, lost, cutOff, world = HOST } = options;
     const { scheduler, transport } = world;
     const heartbeat = new Heartbeat({
       node: local.number, mode: config.heartbeatMode, timeouts, configured: new NodeMap(config.nodes.map((node) => node.number)), scheduler, random: () => world.generation(),
@@ -76,7 +78,11 @@ export class NodeStack {
       },
       warning: (region, text) => log(`region ${region}: ${text}`),
     });
-    const quorum = new Quorum(local.number, scheduler, (reason) => heartbeat.giveUp(reason), (vote) => log(`not fencing this node: ${vote.connected} of ${vote.heartbeating} nodes that beat are connected`));
+    const outvoted = (reason: string): void => {
+      cutOff?.();
+      heartbeat.giveUp(reason);
+    };
+    const quorum = new Quorum(local.number, scheduler, outvoted, (vote) => log(`not fencing this node: ${vote.connected} of ${vote.heartbeating} nodes that beat are connected`));
     heartbeat.membership.subscribe(ORDER_QUORUM, quorum);
     const net = new O2net({ nodes: config.nodes, times: timeouts, membership: heartbeat.membership, links: quorum, scheduler, transport, notice: ({ message }) => log(message), arriving: () => heartbeat.catchUp(), severed: (_node, reason) => heartbeat.giveUp(reason) });
     const stopListening = await world.listen(net, local);
@@ -172,6 +178,7 @@ export class NodeStack {
     };
     for (let tries = 0; missing().length > 0; tries++) {
       if (tries === CONNECT_TRIES) {
+        this.options.cutOff?.();
         const names = missing().map((number) => config.nodes.find((node) => node.number === number)?.name ?? String(number));
         throw new ClusterError('NOT_CONNECTED', `${device} cannot be mounted: ${names.join(', ')} beat${names.length === 1 ? 's' : ''} on it but cannot be reached; check network and firewall between the nodes`, { device, nodes: names.join(',') }, undefined, 'ETIMEDOUT');
       }
