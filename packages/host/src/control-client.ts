@@ -87,6 +87,23 @@ export class VolumeProcess extends ControlConnection {
     return this.call('disk.lease', { path });
   }
 
+  /** A guest moves to another host: see `HostVolume.offerLease`, and what follows there. */
+  offerLease(path: string, host: string): Promise<void> {
+    return this.call('lease.offer', { path, host });
+  }
+
+  withdrawLease(path: string): Promise<void> {
+    return this.call('lease.withdraw', { path });
+  }
+
+  switchLease(path: string): Promise<number> {
+    return this.call('lease.switch', { path });
+  }
+
+  takeBackLease(path: string): Promise<number> {
+    return this.call('lease.takeBack', { path });
+  }
+
   resizeDisk(path: string, size: number, options: { readonly shrink?: boolean } = {}): Promise<DiskFacts> {
     return this.call('disk.resize', { path, size, ...options });
   }

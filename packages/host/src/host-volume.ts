@@ -20,6 +20,7 @@ import { FileTable, type OpenedFile } from './file-table.js';
 import { randomGeneration } from './daemon/random.js';
 import { nodeOf } from './fuse-attributes.js';
 import { type MountedDirectory, type MountedFile, VolumeHandler } from './fuse-handler.js';
+import { ParkingBackend } from './parking-backend.js';
 import { normalPath, resolvePath, splitPath, withPath } from './paths.js';
 import { checkSocketPath, exportSocket } from './run-directory.js';
 
@@ -73,6 +74,8 @@ export interface ExportSpec {
   readonly readOnly?: boolean;
   /** The guest's TRIM and WRITE_ZEROES keep the space: thick disks stay thick. */
   readonly keepSpace?: boolean;
+  /** For a guest that moves here from the host that has offered the disk (docs/leases.md): reads are served, writes wait until that host has switched. */
+  readonly incoming?: boolean;
 }
 
 /** What an incarnation of lunfsd's tells the next one of an export. */
@@ -103,7 +106,11 @@ export interface ExportFacts {
   readonly connections: number;
   /** Of its lease; read-only exports need none. */
   readonly epoch?: number;
+  readonly state: ExportState;
 }
+
+/** `incoming`: not yet this host's to write; `switched`: no more. Writes wait in both. */
+export type ExportState = 'active' | 'incoming' | 'switched';
 
 export interface VolumeFacts {
   readonly device: string;
@@ -129,8 +136,22 @@ interface Export {
   readonly uri: string;
   readonly socket?: string;
   readonly tcp?: { readonly host: string; readonly port: number };
-  readonly epoch?: number;
+  state: ExportState;
+  epoch?: number;
+  /** Members': what holds writes up while the guest moves. */
+  readonly parking?: ParkingBackend;
+  readonly offer?: Offer;
 }
+
+/** An offer of another host that an export has accepted. */
+interface Offer {
+  readonly active: Promise<number>;
+  /** Give it up; resolves when that is done, and to the epoch if it was too late. */
+  readonly end: () => Promise<number | undefined>;
+}
+
+/** After these of `Leases.switchOver` the lease is still here. */
+const NOT_SWITCHED: readonly string[] = ['NOT_ACCEPTED', 'HANDOVER_SHARED'];
 
 export class HostVolume {
   readonly files: FileTable;
@@ -138,6 +159,7 @@ export class HostVolume {
   readonly leases: Leases;
   readonly #exports = new Map<string, Export>();
   readonly #lost = new Map<string, LostExport>();
+  #restoring = false;
   readonly #log: (line: string) => void;
   #mount: FuseMount<MountedFile, MountedDirectory> | undefined;
   /** The mount's directory, from before it is made: the kernel above decides over sizes and times of files. */
@@ -225,7 +247,7 @@ export class HostVolume {
 
   /**
    * Export a file. For writing by one host at a time (docs/leases.md); `resume`: only if nobody has had it since that epoch of ours. Throws NOT_FOUND, NOT_A_FILE, EXPORT_EXISTS,
-   * WRITEBACK_MOUNT, SOCKET_PATH, DISK_IN_USE, LEASE_NEEDS_XATTR, LEASE_LOST, LEASE_UNKNOWN and what the server refuses (NBD_ADDRESS_IN_USE).
+   * WRITEBACK_MOUNT, SOCKET_PATH, DISK_IN_USE, LEASE_NEEDS_XATTR, LEASE_LOST, LEASE_UNKNOWN, NOT_OFFERED, NOT_A_MEMBER and what the server refuses (NBD_ADDRESS_IN_USE).
    */
   async addExport(spec: ExportSpec, resume?: number): Promise<ExportFacts> {
     const filePath = normalPath(spec.path);
@@ -237,15 +259,19 @@ export class HostVolume {
     const undo: (() => Promise<unknown>)[] = [() => this.volume.names.forget(found.blkno)];
     try {
       needFile(this.volume, filePath, found);
-      const epoch = readOnly ? undefined : await this.#lease(this.#disk({ ino: found.blkno, path: filePath }), resume, undo);
+      const disk = this.#disk({ ino: found.blkno, path: filePath });
+      const offer = spec.incoming && !readOnly ? await this.#accept(disk, undo) : undefined;
+      const epoch = readOnly || offer ? undefined : await this.#lease(disk, resume, undo);
       const opened = await this.files.openExported(found.blkno, { readOnly, survives: !readOnly, keepSpace: spec.keepSpace });
       undo.push(() => opened.close());
+      const parking = this.domain === undefined || readOnly ? undefined : new ParkingBackend(opened.backend, disk.name, offer !== undefined);
       const server = new NbdServer({ report: (message) => this.#log(`export ${name}: ${message}`), tls: spec.tls && readTls(spec.tls) });
       undo.push(() => server.close());
-      server.addExport({ name, description: `${this.options.device}:${filePath}`, backend: opened.backend, multiConn: true, fastZero: !spec.keepSpace && this.volume.geo.sparse && this.volume.geo.unwritten });
+      server.addExport({ name, description: `${this.options.device}:${filePath}`, backend: parking ?? opened.backend, multiConn: true, fastZero: !spec.keepSpace && this.volume.geo.sparse && this.volume.geo.unwritten });
       const at = await listen(server, spec, this.options.device, name);
-      const one: Export = { spec, name, path: filePath, ino: found.blkno, opened, server, epoch, ...at };
+      const one: Export = { spec, name, path: filePath, ino: found.blkno, opened, server, epoch, parking, offer, state: offer === undefined ? 'active' : 'incoming', ...at };
       this.#exports.set(name, one);
+      if (offer !== undefined) void this.#begin(one, offer);
       this.#lost.delete(name);
       this.#exportsChanged();
       return factsOf(one);
@@ -257,6 +283,7 @@ export class HostVolume {
 
   /** Exports of an earlier incarnation. What cannot come back stays away, with the reason, and keeps nothing else from coming back. */
   async restoreExports(exports: readonly RestoredExport[]): Promise<void> {
+    this.#restoring = true;
     for (const { epoch, ...spec } of exports) {
       try {
         await this.#restore(spec, epoch);
@@ -266,6 +293,7 @@ export class HostVolume {
         this.#log(`export ${spec.name} does not come back: ${error.code}: ${error.message}`);
       }
     }
+    this.#restoring = false;
     this.#exportsChanged();
   }
 
@@ -289,7 +317,11 @@ export class HostVolume {
     if (found === undefined) throw new UsageError('EXPORT_UNKNOWN', 'ENOENT', `${this.options.device} has no export ${name}`, { name });
     this.#exports.delete(name);
     this.#exportsChanged();
-    await found.server.removeExport(name);
+    const late = await found.offer?.end();
+    found.epoch ??= found.state === 'incoming' ? late : undefined;
+    // What waits for a lease that does not come is not answered: clients see the end of their connection.
+    if (found.state !== 'active') found.parking?.abandon();
+    await found.server.removeExport(name, { abandon: found.state !== 'active' });
     await found.server.close();
     await found.opened.close();
     if (found.epoch !== undefined) await this.leases.release(this.#disk(found)).finally(() => this.volume.names.forget(found.ino));
@@ -298,7 +330,90 @@ export class HostVolume {
 
   /** Under the very names and sockets they have now, so that clients that reconnect find them. */
   #exportsChanged(): void {
-    this.options.cluster?.exporting([...this.#exports.values()].map(({ spec, name, socket, tcp, epoch }): RestoredExport => ({ ...spec, name, epoch, socket: spec.tcp === undefined ? socket : undefined, tcp })));
+    // Should this process die while it brings them back, the next one has them all to bring back.
+    if (this.#restoring) return;
+    const lasting = [...this.#exports.values()].filter(({ state }) => state === 'active');
+    this.options.cluster?.exporting(lasting.map(({ spec, name, socket, tcp, epoch }): RestoredExport => ({ ...spec, incoming: undefined, name, epoch, socket: spec.tcp === undefined ? socket : undefined, tcp })));
+  }
+
+  /** Offer a disk that is exported here to the host its guest moves to. Throws NO_SUCH_HOST, HANDOVER_SELF, EXPORT_UNKNOWN, NOT_A_MEMBER. */
+  async offerLease(diskPath: string, host: string): Promise<void> {
+    const node = this.member.nodeOf(host);
+    if (node === undefined) throw new UsageError('NO_SUCH_HOST', 'EINVAL', `no node of the cluster is called ${host} (lunfs cluster status lists them)`, { host });
+    await this.leases.offer(this.#disk(this.#exported(diskPath, 'active')), node);
+  }
+
+  /** Take the offer back. Throws EXPORT_UNKNOWN. */
+  async withdrawLease(diskPath: string): Promise<void> {
+    await this.leases.withdraw(this.#disk(this.#exported(diskPath, 'active')));
+  }
+
+  /**
+   * The guest has stopped here: let the other host have the disk. Its export stays, and what wants to write waits. Resolves to the lease's new epoch.
+   * Throws EXPORT_UNKNOWN, NOT_ACCEPTED, HANDOVER_SHARED: then the guest may go on here; after any other error its export stays as it is.
+   */
+  async switchLease(diskPath: string): Promise<number> {
+    const one = this.#exported(diskPath, 'active');
+    await one.parking?.park();
+    try {
+      const epoch = await this.leases.switchOver(this.#disk(one));
+      one.state = 'switched';
+      one.epoch = undefined;
+      this.#exportsChanged();
+      return epoch;
+    } catch (error) {
+      if (error instanceof LunfsError && NOT_SWITCHED.includes(error.code)) one.parking?.unpark();
+      throw error;
+    }
+  }
+
+  /** The guest did not come to run on the other host, and goes on here. Resolves to the new epoch. Throws EXPORT_UNKNOWN, DISK_IN_USE, HANDOVER_LOST. */
+  async takeBackLease(diskPath: string): Promise<number> {
+    const one = this.#exported(diskPath, 'switched');
+    one.epoch = await this.leases.takeBack(this.#disk(one));
+    one.state = 'active';
+    one.parking?.unpark();
+    this.#exportsChanged();
+    return one.epoch;
+  }
+
+  /** An export of a disk, in a state; for writing. */
+  #exported(diskPath: string, state: ExportState): Export {
+    const at = normalPath(diskPath);
+    const found = [...this.#exports.values()].find((one) => one.path === at && one.state === state && !(one.spec.readOnly ?? false));
+    if (found !== undefined) return found;
+    throw new UsageError('EXPORT_UNKNOWN', 'ENOENT', `${this.options.device} has no export of ${at} ${state === 'active' ? 'for writing' : 'that was handed over'} on this host`, { path: at });
+  }
+
+  async #accept(disk: LeasedDisk, undo: (() => Promise<unknown>)[]): Promise<Offer> {
+    const abort = new AbortController();
+    const { active } = await this.leases.accept(disk, abort.signal);
+    const end = (): Promise<number | undefined> => {
+      abort.abort();
+      return active.catch(() => undefined);
+    };
+    undo.push(async () => {
+      if ((await end()) !== undefined) await this.leases.release(disk);
+    });
+    return { active, end };
+  }
+
+  /** An incoming export becomes this host's, or ends. */
+  async #begin(one: Export, { active }: Offer): Promise<void> {
+    try {
+      const epoch = await active;
+      if (this.#exports.get(one.name) !== one) return; // its end has the lease
+      one.epoch = epoch;
+      one.state = 'active';
+      one.parking?.unpark();
+      this.#exportsChanged();
+    } catch (error) {
+      if (this.#exports.get(one.name) !== one) return;
+      const { code, message } = error as LunfsError;
+      await this.removeExport(one.name).catch((failure: unknown) => this.#report(failure, `export ${one.name}`));
+      this.#lost.set(one.name, { name: one.name, path: one.path, code, reason: message });
+      this.#log(`export ${one.name} does not begin: ${code}: ${message}`);
+    }
   }
 
   facts(): VolumeFacts {
@@ -463,6 +578,6 @@ function readTls({ cert, key, ca, clientCertificates }: NonNullable<ExportSpec['
   return { cert: readFileSync(cert), key: readFileSync(key), ca: ca === undefined ? undefined : readFileSync(ca), clientCertificates };
 }
 
-function factsOf({ spec, name, path: filePath, opened, server, uri, socket, tcp, epoch }: Export): ExportFacts {
-  return { name, path: filePath, size: opened.backend.size, readOnly: opened.backend.readOnly || (spec.readOnly ?? false), uri, socket, tcp, connections: server.connections, epoch };
+function factsOf({ spec, name, path: filePath, opened, server, uri, socket, tcp, epoch, state }: Export): ExportFacts {
+  return { name, path: filePath, size: opened.backend.size, readOnly: opened.backend.readOnly || (spec.readOnly ?? false), uri, socket, tcp, connections: server.connections, epoch, state };
 }

@@ -12,7 +12,7 @@ export { connectVolumeProcess, VolumeProcess } from './control-client.js';
 export {
   type CreateDiskOptions, DISK_SUFFIX, type DiskExtents, type DiskFacts, cloneDisk, createDisk, diskExtents, diskFacts, leaseOf, listDisks, removeDisk, resizeDisk,
 } from './disks.js';
-export { type ExportFacts, type ExportSpec, HostVolume, type HostVolumeOptions, type LostExport, type MountSpec, type RestoredExport, type VolumeFacts } from './host-volume.js';
+export { type ExportFacts, type ExportSpec, type ExportState, HostVolume, type HostVolumeOptions, type LostExport, type MountSpec, type RestoredExport, type VolumeFacts } from './host-volume.js';
 export { VolumeDisks } from './guest-disks.js';
 export { mountedDevice } from './mounted.js';
 export type { LeaseFacts } from './leases.js';

@@ -24,6 +24,10 @@ export const VOLUME_METHODS: Methods<HostVolume> = {
   'disk.list': ({ target: host, params }) => listDisks(host.volume, params.optionalString('directory'), params.boolean('all')),
   'disk.info': ({ target: host, params }) => diskExtents(host.volume, params.string('path')),
   'disk.lease': ({ target: host, params }) => leaseOf(host.volume, params.string('path')),
+  'lease.offer': ({ target: host, params }) => host.offerLease(params.string('path'), params.string('host')),
+  'lease.withdraw': ({ target: host, params }) => host.withdrawLease(params.string('path')),
+  'lease.switch': ({ target: host, params }) => host.switchLease(params.string('path')),
+  'lease.takeBack': ({ target: host, params }) => host.takeBackLease(params.string('path')),
   'disk.resize': ({ target: host, params }) => host.resizeDisk(params.string('path'), params.number('size'), { shrink: params.boolean('shrink') }),
   'disk.remove': ({ target: host, params }) => host.removeDisk(params.string('path')),
   'quota.report': ({ target: host, params }) => volumeQuota(host.volume).report(params.optionalString('type') === undefined ? undefined : params.oneOf('type', QUOTA_TYPES)),
@@ -47,7 +51,7 @@ function exportSpec(params: Params): ExportSpec {
   const tcp = params.object('tcp');
   const tls = params.object('tls');
   return {
-    path: params.string('path'), name: params.optionalString('name'), socket: params.optionalString('socket'), readOnly: params.boolean('readOnly'), keepSpace: params.boolean('keepSpace'),
+    path: params.string('path'), name: params.optionalString('name'), socket: params.optionalString('socket'), readOnly: params.boolean('readOnly'), keepSpace: params.boolean('keepSpace'), incoming: params.boolean('incoming'),
     tcp: tcp && { host: tcp.string('host'), port: tcp.number('port') },
     tls: tls && {
       cert: tls.string('cert'), key: tls.string('key'), ca: tls.optionalString('ca'),

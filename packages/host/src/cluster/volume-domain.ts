@@ -76,6 +76,11 @@ export class VolumeDomain implements ClusterMember {
     return this.#hosts.get(node);
   }
 
+  /** Number of a host, by cluster.conf. */
+  nodeOf(host: string): number | undefined {
+    return [...this.#hosts].find(([, name]) => name === host)?.[0];
+  }
+
   live(): readonly number[] {
     return [...this.member.live];
   }

@@ -14,7 +14,7 @@
  * target with the next epoch and lets go of the flock (`switchOver`), the target, which has the flock now, marks the record as its own and writes. If the
  * target gets the flock and the record is not its own, the holder has gone without switching: the target gives up, and leaves the lease to who comes back.
  */
-import { ClusterError, InternalError, UsageError } from '@lunfs/device';
+import { ClusterError, UsageError } from '@lunfs/device';
 import type { FsContext, InodeRef } from '../context.js';
 import { EX, PR } from '../locking/levels.js';
 import type { Op } from '../txn/index.js';
@@ -94,11 +94,11 @@ export class Leases {
   }
 
   /** One user less; after the last one nobody has the disk. Nothing may be written any more when it is called. Never waits for other hosts' users. */
-  async release({ ino, name }: LeasedDisk): Promise<void> {
+  async release({ ino }: LeasedDisk): Promise<void> {
     await this.#turn(ino, async () => {
       const held = this.#held.get(ino);
-      if (held === undefined) throw new InternalError('LEASE', `${name} has no lease to be released`, { inode: ino });
-      if (--held.users > 0) return;
+      // None: it was handed over meanwhile.
+      if (held === undefined || --held.users > 0) return;
       this.#held.delete(ino);
       try {
         await this.#change(ino, (old) => (this.#isMine(old, held.epoch) ? { ...old, state: 'released', other: undefined } : undefined));
@@ -177,8 +177,12 @@ export class Leases {
   async guard<T>(disk: LeasedDisk, work: () => Promise<T>): Promise<T> {
     const { flocks } = this;
     if (flocks === undefined) return work();
-    if (!(await flocks.lock(disk.ino, GUARD_OWNER, EX))) throw await this.#refusal(disk);
+    return this.#turn(disk.ino, () => this.#guarded(flocks, disk, work));
+  }
+
+  async #guarded<T>(flocks: Flocks, disk: LeasedDisk, work: () => Promise<T>): Promise<T> {
     try {
+      if (!(await flocks.lock(disk.ino, GUARD_OWNER, EX))) throw await this.#refusal(disk);
       const lease = await readLease(this.ctx, disk.ino);
       if (lease?.state === 'switched' && this.self.lives(lease.holder.node)) throw this.#inUse(disk, lease);
       return await work();
@@ -199,8 +203,8 @@ export class Leases {
         held.users++;
         return held.epoch;
       }
-      await this.#lock(disk);
       try {
+        await this.#lock(disk);
         const { epoch } = await this.#changeDurably(ino, next);
         this.#held.set(ino, { epoch, users: 1 });
         return epoch;
@@ -240,9 +244,7 @@ export class Leases {
   async #lock(disk: LeasedDisk): Promise<void> {
     if (this.flocks === undefined || (await this.flocks.lock(disk.ino, LEASE_OWNER, EX))) return;
     const refusal = await this.#refusal(disk);
-    if (await this.flocks.lock(disk.ino, LEASE_OWNER, EX)) return;
-    await this.#drop(disk.ino);
-    throw refusal;
+    if (!(await this.flocks.lock(disk.ino, LEASE_OWNER, EX))) throw refusal;
   }
 
   async #drop(ino: number): Promise<void> {

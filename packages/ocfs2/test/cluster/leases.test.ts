@@ -13,10 +13,10 @@ async function nodesWithSlots({ lun }: TestCluster): Promise<number[]> {
 }
 
 describe('a lease', () => {
-  test.each([1, 2, 3, 4, 5, 6])('is had by exactly one of those who race for it, with the next epoch each time (seed %i)', async (seed) => {
+  test.each([1, 2, 3])('is had by exactly one of those who race for it, with the next epoch each time (seed %i)', async (seed) => {
     const cluster = await TestCluster.make(seed);
     const hosts = [await host(cluster, 1), await host(cluster, 2), await host(cluster, 3)];
-    for (let epoch = 1; epoch <= 5; epoch++) {
+    for (let epoch = 1; epoch <= 4; epoch++) {
       const answers = await Promise.all(hosts.map(({ leases, disk }) => leases.acquire(disk).catch((error: { code: string }) => error.code)));
       expect(answers.map(String).sort()).toEqual([String(epoch), 'DISK_IN_USE', 'DISK_IN_USE']);
       const winner = hosts[answers.indexOf(epoch)];
@@ -64,7 +64,7 @@ describe('a lease', () => {
     for (const one of [a, b]) await leave(cluster, one);
   });
 
-  test.each([21, 22, 23])('of a host that dies is had by nobody before its journal is replayed, and then with the next epoch (seed %i)', async (seed) => {
+  test.each([21, 22])('of a host that dies is had by nobody before its journal is replayed, and then with the next epoch (seed %i)', async (seed) => {
     const cluster = await TestCluster.make(seed);
     const a = await host(cluster, 1), b = await host(cluster, 2), c = await host(cluster, 3);
     expect(await a.leases.acquire(a.disk)).toBe(1);

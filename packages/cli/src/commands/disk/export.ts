@@ -19,6 +19,7 @@ interface Options {
   tlsCa?: string;
   readOnly?: boolean;
   keepSpace?: boolean;
+  incoming?: boolean;
   offline?: boolean;
   foreground?: boolean;
   json?: boolean;
@@ -38,6 +39,7 @@ export function exportDisk(group: Command): void {
     .option('--tls-ca <file>', 'PEM certificates that clients must be signed by')
     .option('-r, --read-only', 'let nobody write')
     .option('--keep-space', 'TRIM and WRITE_ZEROES keep the space: a thick disk stays thick')
+    .option('--incoming', 'for a guest that moves here from the host that has offered the disk (lunfs disk handover): writes wait until that host has switched')
     .option('--offline', 'write to a volume of a cluster that nobody has mounted')
     .option('-f, --foreground', 'stay, until Ctrl-C')
     .option('--json', 'print as JSON')
@@ -72,12 +74,12 @@ async function runningProcess(device: string): Promise<Awaited<ReturnType<typeof
   }
 }
 
-function exportSpec(path: string, { name, socket, tcp, tlsCert, tlsKey, tlsCa, readOnly, keepSpace }: Options): ExportSpec {
+function exportSpec(path: string, { name, socket, tcp, tlsCert, tlsKey, tlsCa, readOnly, keepSpace, incoming }: Options): ExportSpec {
   if (socket !== undefined && tcp !== undefined) throw new UsageError('BAD_OPTION', 'EINVAL', 'an export listens on --socket or --tcp, not on both', {});
   if ((tlsCert === undefined) !== (tlsKey === undefined)) throw new UsageError('BAD_OPTION', 'EINVAL', '--tls-cert and --tls-key go together', {});
   if (tlsCa !== undefined && tlsCert === undefined) throw new UsageError('BAD_OPTION', 'EINVAL', '--tls-ca needs --tls-cert and --tls-key', {});
   const tls = tlsCert === undefined || tlsKey === undefined ? undefined : { cert: tlsCert, key: tlsKey, ca: tlsCa, clientCertificates: tlsCa === undefined ? ('none' as const) : ('required' as const) };
-  return { path, name, socket, tcp, tls, readOnly, keepSpace };
+  return { path, name, socket, tcp, tls, readOnly, keepSpace, incoming };
 }
 
 /** `host:port`, `[v6]:port` or `:port` (this host alone). */
@@ -94,6 +96,6 @@ function show(device: string, path: string, exported: ExportFacts, options: Opti
     printJson({ ...exported, ...use });
     return;
   }
-  print(`${facts([['Disk', `${device}:${normalPath(path)}`], ['Size', formatSize(exported.size)], ['NBD', exported.uri], ['Access', exported.readOnly ? 'read-only' : 'read and write']])}\n\n${showUse(use)}`);
+  print(`${facts([['Disk', `${device}:${normalPath(path)}`], ['Size', formatSize(exported.size)], ['NBD', exported.uri], ['Access', exported.readOnly ? 'read-only' : exported.state === 'incoming' ? 'read; writes wait for the other host' : 'read and write']])}\n\n${showUse(use)}`);
   if (exported.tcp !== undefined && !exported.uri.startsWith('nbds')) note('disk export', `without TLS: whoever reaches ${exported.tcp.host}:${exported.tcp.port} reads${exported.readOnly ? '' : ' and writes'} the disk`);
 }
