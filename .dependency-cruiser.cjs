@@ -5,12 +5,13 @@ const walls = {
   o2cb: ['device'],
   nbd: ['device'],
   fuse: ['device'],
+  san: ['device'],
   qemu: ['device'],
-  host: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'qemu'],
-  cli: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'qemu', 'host'],
+  host: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'san', 'qemu'],
+  cli: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'san', 'qemu', 'host'],
   sim: ['device', 'ocfs2', 'o2cb', 'host'],
 };
-const core = ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'qemu'];
+const core = ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'san', 'qemu'];
 
 /** @type {import('dependency-cruiser').IConfiguration} */
 module.exports = {

@@ -27,7 +27,7 @@ describe('help and misuse', () => {
   it('has a help page with examples for every command', async () => {
     const main = await cli.must('--help');
     const names = [...main.matchAll(/^ {2}([a-z0-9]+)(?: \[options\])?(?: <.*>)?(?: \[.*\])? {2,}/gm)].map((match) => match[1]);
-    expect(names).toEqual(expect.arrayContaining(['mkfs', 'mount', 'umount', 'info', 'df', 'ls', 'cat', 'cp', 'rm', 'mkdir', 'mv', 'stat', 'check', 'dump', 'export', 'grow', 'trim', 'o2cb', 'quota', 'guest']));
+    expect(names).toEqual(expect.arrayContaining(['mkfs', 'mount', 'umount', 'info', 'df', 'ls', 'cat', 'cp', 'rm', 'mkdir', 'mv', 'stat', 'check', 'dump', 'export', 'grow', 'trim', 'lun', 'o2cb', 'quota', 'guest']));
     for (const name of ['cp', 'dump', 'mkfs']) expect(await cli.must(name, '--help')).toContain('Examples:');
     expect(await cli.must('disk', 'create', '--help')).toContain('lunfs disk create');
     expect(await cli.must('--version')).toMatch(/^\d+\.\d+\.\d+\n$/);
@@ -356,5 +356,20 @@ describe('quota', () => {
     await cli.volume('plain.img', 60 * MIB);
     expect(await refused(['quota', 'report', 'plain.img'])).toContain('keeps no quota');
     expect(await cli.must('check', 'quota.img')).toContain('clean');
+  });
+});
+
+describe('lun', () => {
+  it('lists what this host has, and refuses what is no LUN', async () => {
+    const { luns } = await cli.json<{ luns: { device: string; size: number; paths: unknown[]; content: { device: string } }[] }>('lun', 'list');
+    const disks = fs.readdirSync('/sys/block').filter((name) => /^(sd|vd|nvme)/.test(name) && Number(fs.readFileSync(`/sys/block/${name}/size`, 'utf8')) > 0);
+    if (disks.length === 0) expect(luns).toEqual([]);
+    else expect(luns.length).toBeGreaterThan(0);
+    for (const { size, content } of luns) expect([size > 0, content.device.startsWith('/dev/')]).toEqual([true, true]);
+    fs.writeFileSync(inside('no-lun'), Buffer.alloc(MIB));
+    expect(await refused(['lun', 'show', 'no-lun'])).toContain('is no block device');
+    expect(await refused(['lun', 'show', 'missing'])).toContain('lunfs lun list');
+    expect(await refused(['lun', 'check', '--settings', 'no-lun', 'no-lun'])).toContain('is no block device');
+    expect(await refused(['lun', 'frob'], 2)).toContain("unknown command 'frob'");
   });
 });

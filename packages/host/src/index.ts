@@ -26,3 +26,5 @@ export type { ClusterFacts, NodeFacts } from './daemon/lunfsd.js';
 export type { ManagedFacts, Region, VolumeSpec, VolumeState } from './daemon/managed-volume.js';
 export type { DaemonOptions } from './daemon/options.js';
 export { startDaemon } from './daemon/start-daemon.js';
+export { type DeviceContent, contentOf } from './luns/content.js';
+export { type LunReport, reportLuns } from './luns/luns.js';

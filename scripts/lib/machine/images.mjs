@@ -15,6 +15,8 @@ const machineDir = path.join(cacheDir, 'machine');
 /** Modules every machine loads, and those of an OCFS2 node; dependencies come from modules.dep. */
 const modules = {
   base: ['virtio_pci', 'virtio_blk', 'virtio_console', 'virtio_net', 'crc32c_generic', 'ext4'],
+  /** Loaded by whoever wants them, in the order of /modules/order (`insmod`): the others' boots need not wait for them. */
+  san: ['virtio_scsi', 'sd_mod', 'sg', 'dm_multipath', 'dm_service_time', 'scsi_dh_alua', 'loop'],
   node: ['configfs', 'ocfs2_stack_o2cb', 'ocfs2_dlm', 'ocfs2_dlmfs', 'ocfs2', 'loop', 'fuse'],
 };
 
@@ -22,6 +24,10 @@ const modules = {
 const basePackages = ['bash', 'coreutils', 'findutils', 'grep', 'sed', 'tar', 'gzip', 'diffutils'];
 const basePrograms = ['mount', 'umount', 'flock', 'fallocate', 'ip', 'busybox', 'awk', 'blockdev', 'fio'];
 const nodePackages = ['ocfs2-tools', 'attr', 'acl'];
+/** A host of a SAN: what a LUN has to be compared by, and what makes maps of paths. */
+const sanPrograms = ['multipathd', 'multipath', 'dmsetup', 'kpartx', 'udevadm', '/lib/systemd/systemd-udevd', 'lsscsi', 'sg_inq', 'sg_readcap', 'lsblk', 'losetup', 'sfdisk', 'partx', 'swapon', 'swapoff', 'mkswap', 'dmesg', 'setpriv'];
+/** What those load by name. */
+const sanFiles = ['/lib/multipath', '/lib/udev/scsi_id', '/lib/udev/kpartx_id', ...['50-udev-default', '55-dm', '56-dm-mpath', '56-dm-parts', '60-block', '60-kpartx', '60-multipath', '60-persistent-storage', '60-persistent-storage-dm', '95-dm-notify'].map((rule) => `/lib/udev/rules.d/${rule}.rules`)];
 const nodePrograms = ['git', 'git-upload-pack', 'git-receive-pack', 'sqlite3', 'losetup', 'filefrag', 'lsattr', 'chattr', 'dmesg', 'zstd', 'setpriv', 'perl'];
 
 /** @param {string} command @param {string[]} args @param {object} [options] */
@@ -121,7 +127,7 @@ export async function bootFiles() {
 async function programFiles(packages, single) {
   const listed = (await must('dpkg-query', ['-L', ...packages])).split('\n').filter((file) => /^(\/usr)?\/s?bin\/./.test(file));
   const named = single.map((name) => {
-    const file = findProgram(name);
+    const file = name.startsWith('/') && fs.existsSync(name) ? name : findProgram(name);
     if (!file) throw new Error(`no ${name} on this machine: run node scripts/setup.mjs`);
     return file;
   });
@@ -133,9 +139,10 @@ async function programFiles(packages, single) {
  * @param {string} tree
  * @param {string[]} programs
  * @param {Buffer} agent
+ * @param {{ files?: string[], modules?: string[] }} [more]   files and directories by their own names; kernel modules, into /modules
  */
-async function makeTree(tree, programs, agent) {
-  for (const directory of ['usr/bin', 'usr/sbin', 'usr/lib', 'usr/lib64', 'proc', 'sys', 'dev', 'tmp', 'run', 'mnt', 'root', 'var', 'etc/ocfs2', 'dlm', 'usr/local/bin', 'usr/share/git-core/templates']) {
+async function makeTree(tree, programs, agent, { files = [], modules: kernelModules = [] } = {}) {
+  for (const directory of ['usr/bin', 'usr/sbin', 'usr/lib', 'usr/lib64', 'proc', 'sys', 'dev', 'tmp', 'run', 'mnt', 'root', 'var', 'etc/ocfs2', 'etc/multipath', 'modules', 'dlm', 'usr/local/bin', 'usr/share/git-core/templates']) {
     fs.mkdirSync(path.join(tree, directory), { recursive: true });
   }
   for (const name of ['bin', 'sbin', 'lib', 'lib64']) fs.symlinkSync(`usr/${name}`, path.join(tree, name));
@@ -145,9 +152,12 @@ async function makeTree(tree, programs, agent) {
     fs.mkdirSync(path.dirname(target), { recursive: true });
     if (!fs.existsSync(target)) fs.copyFileSync(file, target);
   };
-  for (const file of programs) place(file);
+  const named = files.flatMap((file) => (fs.statSync(file).isDirectory() ? fs.readdirSync(file).map((name) => path.join(file, name)) : [file]));
+  for (const file of [...programs, ...named]) place(file);
+  for (const file of kernelModules) fs.copyFileSync(file, path.join(tree, 'modules', path.basename(file)));
+  fs.writeFileSync(path.join(tree, 'modules/order'), kernelModules.map((file) => `${path.basename(file)}\n`).join(''));
   // ldd prints "NAME => PATH (ADDRESS)" and, for the loader, "PATH (ADDRESS)"; scripts and static programs have none.
-  const libraries = (await run('ldd', programs)).output.matchAll(/(?:=> |^\s+)(\/\S+) \(0x/gm);
+  const libraries = (await run('ldd', [...programs, ...named])).output.matchAll(/(?:=> |^\s+)(\/\S+) \(0x/gm);
   for (const [, file] of libraries) place(file);
   for (const applet of (await must(findProgram('busybox') ?? 'busybox', ['--list'])).split('\n').filter(Boolean)) {
     if (!['usr/bin', 'usr/sbin'].some((directory) => fs.existsSync(path.join(tree, directory, applet)))) fs.symlinkSync('busybox', path.join(tree, 'usr/bin', applet));
@@ -156,6 +166,8 @@ async function makeTree(tree, programs, agent) {
   fs.writeFileSync(path.join(tree, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/bash\nalice:x:1000:1000::/tmp:/bin/bash\nbob:x:1001:1001::/tmp:/bin/bash\n');
   fs.writeFileSync(path.join(tree, 'etc/group'), 'root:x:0:\nalice:x:1000:\nbob:x:1001:\nstaff:x:50:alice,bob\n');
   fs.symlinkSync('/proc/self/mounts', path.join(tree, 'etc/mtab'));
+  // /etc/multipath is the place that can be written.
+  fs.symlinkSync('multipath/multipath.conf', path.join(tree, 'etc/multipath.conf'));
   fs.writeFileSync(path.join(tree, 'usr/sbin/lunfs-agent'), agent, { mode: 0o755 });
 }
 
@@ -165,14 +177,15 @@ async function makeTree(tree, programs, agent) {
  * @param {string[]} programs
  * @param {number} bytes
  * @param {string[]} features
+ * @param {{ files?: string[], modules?: string[] }} [more]
  */
-async function rootImage(kind, programs, bytes, features) {
+async function rootImage(kind, programs, bytes, features, more = {}) {
   const agent = fs.readFileSync(path.join(here, 'agent.sh'));
   const facts = programs.map((file) => `${file} ${fs.statSync(file).size} ${fs.statSync(file).mtimeMs}`);
-  const key = keyOf([kind, agent, fs.readFileSync(import.meta.filename), ...facts, String(bytes)]);
+  const key = keyOf([kind, agent, fs.readFileSync(import.meta.filename), ...facts, String(bytes), JSON.stringify(more)]);
   return await cached(`${kind}-${key}.ext4`, async (target) => {
     const tree = `${target}.tree`;
-    await makeTree(tree, programs, agent);
+    await makeTree(tree, programs, agent, more);
     fs.closeSync(fs.openSync(target, 'w'));
     fs.truncateSync(target, bytes);
     await must(findProgram('mke2fs') ?? 'mke2fs', ['-q', '-F', '-t', 'ext4', '-E', 'root_owner=0:0,lazy_itable_init=1', ...features, '-d', tree, target]);
@@ -183,6 +196,12 @@ async function rootImage(kind, programs, bytes, features) {
 export async function nodeRoot() {
   const programs = await programFiles([...basePackages, ...nodePackages], [...basePrograms, ...nodePrograms]);
   return await rootImage('node', programs, 1 << 30, ['-O', '^has_journal', '-m', '0']);
+}
+
+/** The read-only root of a host of a SAN: multipathd, udev and what shows LUNs; its kernel's modules for them are in /modules. */
+export async function sanRoot() {
+  const programs = await programFiles(basePackages, [...basePrograms, ...sanPrograms]);
+  return await rootImage('san', programs, 1 << 30, ['-O', '^has_journal', '-m', '0'], { files: sanFiles, modules: moduleFiles(kernelOrThrow(), modules.san) });
 }
 
 /**

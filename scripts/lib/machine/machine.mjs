@@ -9,7 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { findProgram } from '../oracles.mjs';
 import { cacheDir } from '../run.mjs';
-import { bootFiles, nodeRoot } from './images.mjs';
+import { bootFiles, nodeRoot, sanRoot } from './images.mjs';
 
 /**
  * A disk of a machine. Disks appear in it as /dev/vda, /dev/vdb, … in the order given.
@@ -25,7 +25,7 @@ import { bootFiles, nodeRoot } from './images.mjs';
 /**
  * @typedef {object} MachineOptions
  * @property {Disk[]} disks
- * @property {'tools' | 'disk'} root   `tools`: the node's read-only root, added as last disk; `disk`: the disk whose serial is "root"
+ * @property {'tools' | 'san' | 'disk'} root   `tools`: the node's read-only root, added as last disk; `san`: that of a host with multipathd and udev; `disk`: the disk whose serial is "root"
  * @property {number} [memoryMiB]      default 512
  * @property {number} [cpus]           default 1: hosts of the tests have two cores, and our daemon needs one
  * @property {string} [hostname]
@@ -251,7 +251,7 @@ function tail(text) {
 async function boot(options, accel) {
   const { kernel, initramfs } = await bootFiles();
   const disks = [...options.disks];
-  if (options.root === 'tools') disks.push({ file: await nodeRoot(), readOnly: true, direct: false, serial: 'root' });
+  if (options.root !== 'disk') disks.push({ file: await (options.root === 'san' ? sanRoot() : nodeRoot()), readOnly: true, direct: false, serial: 'root' });
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lunfs-vm-'));
   const agent = path.join(directory, 'agent');
   const server = net.createServer();

@@ -15,6 +15,7 @@ export const commands: readonly CommandEntry[] = [
   { name: 'status', load: async () => (await import('./cluster.js')).status },
   { name: 'cluster', load: async () => (await import('./cluster.js')).cluster },
   { name: 'locks', load: async () => (await import('./locks.js')).locks },
+  { name: 'lun', load: async () => (await import('./lun/index.js')).lun },
   { name: 'info', load: async () => (await import('./info.js')).info },
   { name: 'df', load: async () => (await import('./df.js')).df },
   { name: 'grow', load: async () => (await import('./grow.js')).grow },

@@ -2,7 +2,8 @@
 import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import { type BlockDevice, ClusterError, UsageError, openDevice } from '@lunfs/device';
-import { type MkfsOptions, type Signature, type VolumePlan, formatVolume, pause, planVolume, probeDevice, systemRandom } from '@lunfs/ocfs2';
+import { type MkfsOptions, type VolumePlan, type VolumeSignature, formatVolume, pause, planVolume, probeVolume, systemRandom } from '@lunfs/ocfs2';
+import { type Signature, probeSignatures, refuseUnfit, thisHost } from '@lunfs/san';
 import { wallSeconds } from '../clock.js';
 import { examples } from '../command.js';
 import { volumeFeatures } from '../features.js';
@@ -32,6 +33,9 @@ interface Options {
   quiet?: boolean;
   json?: boolean;
 }
+
+/** Something that would be lost. */
+type Found = Signature & Pick<VolumeSignature, 'inUse'>;
 
 export function mkfs(program: Command): void {
   program
@@ -69,10 +73,12 @@ export function mkfs(program: Command): void {
 async function run(path: string, blocks: number | undefined, options: Options): Promise<void> {
   const wanted = mkfsOptions(blocks, options);
   const warn = (message: string) => note('mkfs', message);
+  await refuseUnfit(thisHost, path);
   const device = await openDevice(path, { write: options.dryRun !== true, exclusive: options.dryRun !== true, warn });
   try {
     const plan = planVolume(device, wanted);
-    const found = await probeDevice(device, pause);
+    const volume = await probeVolume(device, pause);
+    const found: Found[] = [...(volume === undefined ? [] : [volume]), ...(await probeSignatures(device))];
     if (options.dryRun) {
       show(path, plan, found, options, undefined);
       return;
@@ -123,7 +129,7 @@ function parseJournal(text: string): { size?: number; block64?: boolean } {
 }
 
 /** Ask, if there is anything to lose. A live cluster volume is refused whatever is answered. */
-async function confirm(device: BlockDevice, found: readonly Signature[], options: Options): Promise<void> {
+async function confirm(device: BlockDevice, found: readonly Found[], options: Options): Promise<void> {
   const beating = found.find((one) => one.inUse?.includes('beating'));
   if (beating !== undefined) throw new ClusterError('CLUSTER_ALIVE', `${device.name} holds ${describe(beating)}. Unmount it everywhere first`, { device: device.name });
   if (options.force) return;
@@ -141,7 +147,7 @@ async function confirm(device: BlockDevice, found: readonly Signature[], options
   }
 }
 
-function describe({ text, label, uuid, inUse }: Signature): string {
+function describe({ text, label, uuid, inUse }: Found): string {
   const named = [label === undefined ? '' : ` labelled "${label}"`, uuid === undefined ? '' : ` (uuid ${uuid})`].join('');
   return `${text}${named}${inUse === undefined ? '' : `, in use: ${inUse}`}`;
 }
@@ -157,7 +163,7 @@ async function isBlank(device: BlockDevice): Promise<boolean> {
   return true;
 }
 
-function show(path: string, plan: VolumePlan, found: readonly Signature[], options: Options, made: 'made' | undefined): void {
+function show(path: string, plan: VolumePlan, found: readonly Found[], options: Options, made: 'made' | undefined): void {
   const { compat, incompat, roCompat } = volumeFeatures(plan.features);
   const features = [...compat, ...incompat, ...roCompat];
   if (options.json) {
