@@ -1,7 +1,7 @@
 /** A disk with this checkout's lunfs and the Node.js that runs these tests, for machines under QEMU (machines.ts) that are to run lunfs themselves. */
 import fs from 'node:fs';
 import path from 'node:path';
-import type { KernelNode } from './machines.js';
+import type { Machine } from './machines.js';
 import { must } from './temp.js';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
@@ -32,7 +32,7 @@ export async function makeLunfsDisk(file: string): Promise<string> {
 }
 
 /** Mounts the disk in a machine. Returns the shell words that run lunfs there. */
-export async function lunfsOn(node: KernelNode, device: string): Promise<string> {
+export async function lunfsOn(node: Pick<Machine, 'must'>, device: string): Promise<string> {
   await node.must(`mkdir -p ${AT} /run/lunfs && mount -t ext4 -o ro ${device} ${AT}`);
   return `LUNFS_RUN_DIR=/run/lunfs LD_LIBRARY_PATH=${AT}/lib ${AT}/bin/node ${AT}/packages/cli/bin/lunfs.cjs`;
 }

@@ -41,10 +41,9 @@ function run(program: string, args: readonly string[], timeoutMs = 10_000): Prom
 /** The host this runs on. */
 export const thisHost: SanHost = { sys: '/sys', proc: '/proc', dev: '/dev', run };
 
-/** Text of others for messages and tables: at most `most` characters, control characters and what is no UTF-8 as `?`, blanks at the ends cut. */
+/** Text of others for messages and tables: at most `most` characters, control characters, those without a shape and what is no UTF-8 as `?`, blanks at the ends cut. */
 export function printable(text: string, most = 256): string {
-  // eslint-disable-next-line no-control-regex -- these are what must not reach a terminal
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufffd]/g, (c) => (c === '\t' || c === '\n' ? ' ' : '?')).trim().slice(0, most);
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\ufffd]/gu, (c) => (c === '\t' || c === '\n' ? ' ' : '?')).trim().slice(0, most);
 }
 
 /** Kernel names of devices, as directories of sysfs spell them (a slash is `!`). */

@@ -46,6 +46,8 @@ export interface Lun {
   /** The name to use it by: its map, else a link of /dev/disk/by-id, else the kernel's name. */
   readonly device: string;
   readonly kernelName: string;
+  /** Device number of `kernelName`, `254:3`. */
+  readonly number: string;
   /** As multipath writes it, `36001405…`; undefined where the device has none. */
   readonly wwid?: string;
   readonly serial?: string;
@@ -107,6 +109,8 @@ export interface FoundLun {
   /** It is one path of the LUN's map. */
   readonly isPath: boolean;
   readonly isPartition: boolean;
+  /** Which partition, from 1. */
+  readonly partition?: number;
 }
 
 /** The LUN of a device by any of its names; loop devices and the like are found, too. Throws DEVICE_MISSING, DEVICE_NOT_A_LUN. */
@@ -132,7 +136,9 @@ export function findByNumber(view: SanView, device: string, number: string): Fou
   const isPath = map !== undefined && map !== base;
   const top = map ?? base;
   const paths = isMap(top) ? pathsOf(top, view.disks) : NO_LUN.test(top.kernelName) ? [top] : siblings(top, view.disks);
-  return { lun: lun(top, paths, view), kernelName: part?.kernelName ?? holder.kernelName, isPath, isPartition: part !== undefined || below !== undefined };
+  // kpartx: `part1-mpath-…`.
+  const mapped = below === undefined ? undefined : Number(/^part(\d{1,4})-/.exec(whole?.mapper?.uuid ?? '')?.[1] ?? Number.NaN) || undefined;
+  return { lun: lun(top, paths, view), kernelName: part?.kernelName ?? holder.kernelName, isPath, isPartition: part !== undefined || below !== undefined, partition: part?.index ?? mapped };
 }
 
 function isMap({ mapper }: Disk): boolean {
@@ -171,10 +177,11 @@ function lun(top: Disk, disks: readonly Disk[], view: SanView): Lun {
     ? { name: top.mapper.name, kernelName: top.kernelName, size: top.size, suspended: top.mapper.suspended, policy: known && { selectors: [...new Set(known.groups.map(({ selector }) => selector))], queueing: known.queueing, features: known.features, hardwareHandler: known.hardwareHandler } }
     : undefined;
   const paths = disks.filter(({ kernelName }) => !NO_LUN.test(kernelName)).map((disk) => lunPath(disk, map, top, known));
-  const device = stableName(top, view.links) ?? displayName(top);
+  // Of paths without a map each can have the links; all of them mean the LUN.
+  const device = [top, ...disks].map((disk) => stableName(disk, view.links)).find((name) => name !== undefined) ?? displayName(top);
   const partMaps = mappedPartitions(top, view.disks);
   return {
-    device, kernelName: top.kernelName, wwid: map !== undefined ? top.mapper?.uuid.slice('mpath-'.length) : first.wwid && multipathWwid(first.wwid),
+    device, kernelName: top.kernelName, number: top.number, wwid: map !== undefined ? top.mapper?.uuid.slice('mpath-'.length) : first.wwid && multipathWwid(first.wwid),
     serial: first.serial, vendor: first.vendor, model: first.model, revision: first.revision,
     size: top.size, logicalBlockSize: top.logicalBlockSize, readOnly: top.readOnly, backingFile: top.backingFile, map, paths,
     partitions: partMaps.length > 0 ? partMaps.map((part) => ({ device: displayName(part), size: part.size })) : top.partitions.map((part) => ({ device: `/dev/${part.kernelName}`, size: part.size })),

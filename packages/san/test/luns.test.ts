@@ -61,9 +61,10 @@ describe('lunsOf', () => {
     const bare = tree();
     bare.sd('sda', { number: '8:0', wwid: NAA });
     bare.sd('sdb', { number: '8:16', wwid: NAA, hctl: '1:0:0:0', via: 'virtio2/host1' });
+    bare.link('dev/disk/by-id/wwn-0x5001405abcdef000', '../../sdb');
     const found = await luns(bare);
     expect(found).toHaveLength(1);
-    expect(found[0]).toMatchObject({ device: '/dev/sda', wwid: WWID, paths: [{ kernelName: 'sda', inMap: false }, { kernelName: 'sdb', inMap: false }] });
+    expect(found[0]).toMatchObject({ device: '/dev/disk/by-id/wwn-0x5001405abcdef000', kernelName: 'sda', wwid: WWID, paths: [{ kernelName: 'sda', inMap: false }, { kernelName: 'sdb', inMap: false }] });
     expect(codes(found[0])).toEqual(['MAP_MISSING']);
   });
 

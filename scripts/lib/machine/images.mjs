@@ -200,8 +200,10 @@ export async function nodeRoot() {
 
 /** The read-only root of a host of a SAN: multipathd, udev and what shows LUNs; its kernel's modules for them are in /modules. */
 export async function sanRoot() {
+  const kernel = kernelOrThrow();
+  const loaded = moduleFiles(kernel, [...modules.base, ...modules.node]);
   const programs = await programFiles(basePackages, [...basePrograms, ...sanPrograms]);
-  return await rootImage('san', programs, 1 << 30, ['-O', '^has_journal', '-m', '0'], { files: sanFiles, modules: moduleFiles(kernelOrThrow(), modules.san) });
+  return await rootImage('san', programs, 1 << 30, ['-O', '^has_journal', '-m', '0'], { files: sanFiles, modules: moduleFiles(kernel, modules.san).filter((file) => !loaded.includes(file)) });
 }
 
 /**

@@ -14,6 +14,7 @@ interface Options {
   size?: number;
   dryRun?: boolean;
   offline?: boolean;
+  rescan?: boolean;
   quiet?: boolean;
   json?: boolean;
 }
@@ -32,13 +33,15 @@ export function grow(program: Command): void {
     .argument('<where>', 'block device or image file, or the directory it is mounted on')
     .option('-s, --size <size>', 'the size to grow to (default: all of the device)', parseSize)
     .option('-n, --dry-run', 'list every block that would be changed, and change nothing')
+    .option('--rescan', 'first see the new size of the LUN on every path of this host, as "lunfs lun rescan" does')
     .option('--offline', 'write to a volume of a cluster that nobody has mounted')
     .option('-q, --quiet', 'print nothing')
     .option('--json', 'print as JSON')
-    .addHelpText('after', examples('lunfs grow /dev/mapper/lun0', 'lunfs grow --dry-run /dev/mapper/lun0', 'lunfs grow --size 64G /mnt'))
+    .addHelpText('after', examples('lunfs grow /dev/mapper/lun0', 'lunfs grow --rescan /dev/mapper/lun0', 'lunfs grow --dry-run /dev/mapper/lun0', 'lunfs grow --size 64G /mnt'))
     .action(async (where: string, options: Options) => {
       const device = mountedDevice(where) ?? needDevice(where);
       const { size, quiet, json } = options;
+      if (options.rescan) await see(device, quiet === true || json === true);
       if (options.dryRun) {
         const plan = await withGrower(device, options, (volume) => volume.planGrowth({ size }));
         if (json) printJson({ device, ...inBytes(plan), ...plan });
@@ -50,6 +53,13 @@ export function grow(program: Command): void {
       if (json) printJson({ device, ...inBytes(made), ...made });
       else if (!quiet) print(`${device}: ${summary(made)}`);
     });
+}
+
+/** Of this host alone: others that do not see the new end yet are named by the growth itself, or fail what leads behind it. */
+async function see(device: string, quiet: boolean): Promise<void> {
+  const { rescanDevice, rescanText } = await import('./lun/rescan.js');
+  const seen = await rescanDevice('grow', device);
+  if (!quiet) print(rescanText(seen));
 }
 
 function withGrower<T>(device: string, options: Options, work: (volume: Grower) => Promise<T>): Promise<T> {

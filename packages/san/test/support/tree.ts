@@ -1,4 +1,4 @@
-/** A host laid out in a directory: sysfs, procfs and /dev with the attributes that a real one has (copied from a machine of test/san), and programs that answer. */
+/** A host laid out in a directory: sysfs, procfs and /dev with the attributes that a real one has (copied from one with two virtio-scsi paths and multipathd), and programs that answer. */
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Ran, SanHost } from '../../src/host.js';
@@ -21,6 +21,8 @@ export class Tree {
   readonly host: SanHost;
   /** Answers by command line; what is not here is not installed. */
   readonly answers = new Map<string, Partial<Ran>>();
+  /** What the host does when a command line is run, beside answering. */
+  readonly effects = new Map<string, () => void>();
   readonly ran: string[] = [];
 
   constructor(readonly root: string) {
@@ -29,6 +31,7 @@ export class Tree {
       run: (program, args) => {
         const line = [program, ...args].join(' ');
         this.ran.push(line);
+        this.effects.get(line)?.();
         const answer = this.answers.get(line);
         return Promise.resolve({ missing: answer === undefined, status: answer === undefined ? -1 : 0, stdout: '', stderr: '', ...answer });
       },
@@ -40,6 +43,18 @@ export class Tree {
     const at = path.join(this.root, file);
     fs.mkdirSync(path.dirname(at), { recursive: true });
     fs.writeFileSync(at, typeof content === 'string' ? `${content}\n` : content);
+  }
+
+  /** A whole disk, or a map, has another size from now on. */
+  resize(name: string, sectors: number): void {
+    fs.writeFileSync(path.join(fs.realpathSync(path.join(this.root, 'sys/block', name)), 'size'), `${sectors}\n`);
+  }
+
+  /** The kernel takes a rescan of a path, and does this. */
+  onRescan(name: string, effect: () => void): void {
+    const line = ['sh', '-c', 'printf %s "$2" > "$1"', 'rescan', `${this.host.sys}/block/${name}/device/rescan`, '1'].join(' ');
+    this.answers.set(line, {});
+    this.effects.set(line, effect);
   }
 
   link(file: string, target: string): void {
@@ -58,7 +73,7 @@ export class Tree {
     };
     if (wwid !== undefined) all[`${device}/wwid`] = wwid;
     if (serial !== undefined) all[`${device}/vpd_pg80`] = Buffer.concat([Buffer.from([0, 0x80, 0, serial.length]), Buffer.from(serial)]);
-    partitions.forEach((part, i) => Object.assign(all, { [`${block}/${name}${i + 1}/partition`]: String(i + 1), [`${block}/${name}${i + 1}/start`]: String(part.start), [`${block}/${name}${i + 1}/size`]: String(part.sectors), [`${block}/${name}${i + 1}/dev`]: part.number }));
+    for (const [i, part] of partitions.entries()) Object.assign(all, { [`${block}/${name}${i + 1}/partition`]: String(i + 1), [`${block}/${name}${i + 1}/start`]: String(part.start), [`${block}/${name}${i + 1}/size`]: String(part.sectors), [`${block}/${name}${i + 1}/dev`]: part.number });
     for (const [file, content] of Object.entries(all)) this.write(file, content);
     this.link(`${block}/device`, '../..');
     this.link(`sys/block/${name}`, path.relative('sys/block', block));
