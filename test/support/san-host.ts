@@ -52,12 +52,12 @@ export class SanHost {
     await this.machine.must('cat > /etc/multipath/multipath.conf', { input: text });
   }
 
-  must(command: string, timeoutMs = 200_000): Promise<string> {
+  must(command: string, timeoutMs = 900_000): Promise<string> {
     return this.machine.must(command, { timeoutMs });
   }
 
   /** Runs lunfs there, whatever its status. */
-  lunfs(line: string, timeoutMs = 200_000): Promise<Result> {
+  lunfs(line: string, timeoutMs = 900_000): Promise<Result> {
     return this.machine.run(`${this.words} ${line}`, { timeoutMs });
   }
 
