@@ -8,7 +8,8 @@ const walls = {
   san: ['device'],
   qemu: ['device'],
   host: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'san', 'qemu'],
-  cli: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'san', 'qemu', 'host'],
+  control: ['device'],
+  cli: ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'san', 'qemu', 'host', 'control'],
   sim: ['device', 'ocfs2', 'o2cb', 'host'],
 };
 const core = ['device', 'ocfs2', 'o2cb', 'nbd', 'fuse', 'san', 'qemu'];

@@ -5,6 +5,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { cachedKernel } from './kernel.mjs';
 
+/** Debian keeps PostgreSQL's server programs out of PATH, one directory per version. */
+const postgresql = () => (fs.existsSync('/usr/lib/postgresql') ? fs.readdirSync('/usr/lib/postgresql').map((version) => `/usr/lib/postgresql/${version}/bin`) : []);
+
 const searchPath = [...(process.env.PATH ?? '').split(':'), '/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin', '/bin'].filter(Boolean);
 
 /**
@@ -13,7 +16,7 @@ const searchPath = [...(process.env.PATH ?? '').split(':'), '/usr/local/sbin', '
  * @returns {string | undefined}
  */
 export function findProgram(name) {
-  return searchPath.map((directory) => path.join(directory, name)).find((file) => fs.existsSync(file));
+  return [...searchPath, ...postgresql()].map((directory) => path.join(directory, name)).find((file) => fs.existsSync(file));
 }
 
 /** Debian packages and the programs that show each is there. */
@@ -40,6 +43,7 @@ export const debianPackages = {
   'ocfs2-tools': ['mkfs.ocfs2', 'fsck.ocfs2', 'debugfs.ocfs2'],
   openssl: ['openssl'],
   parted: ['parted'],
+  postgresql: ['initdb', 'postgres'],
   'qemu-system-x86': ['qemu-system-x86_64'],
   'qemu-utils': ['qemu-img', 'qemu-io', 'qemu-nbd'],
   'sg3-utils': ['sg_inq', 'sg_readcap'],
@@ -94,6 +98,7 @@ const oracles = {
   fuse2fs: programs('fuse2fs'),
   sqlite: programs('sqlite3'),
   git: programs('git'),
+  postgresql: programs('initdb', 'postgres', 'setpriv'),
   attr: programs('getfattr', 'setfattr', 'getfacl', 'setfacl'),
   root: isRoot,
   fuse: () => isRoot() ?? (fs.existsSync('/dev/fuse') ? undefined : 'no /dev/fuse on this machine'),

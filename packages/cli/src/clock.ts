@@ -9,3 +9,10 @@ export function monotonicMs(): number {
 export function wallSeconds(): number {
   return Math.floor(Date.now() / 1000);
 }
+
+/** Resolves after `ms` milliseconds. */
+export function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
+}

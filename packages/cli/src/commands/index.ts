@@ -35,4 +35,9 @@ export const commands: readonly CommandEntry[] = [
   { name: 'disk', load: async () => (await import('./disk/index.js')).disk },
   { name: 'guest', load: async () => (await import('./guest/index.js')).guest },
   { name: 'export', load: async () => (await import('./disk/export.js')).exportDisk },
+  { name: 'control', load: async () => (await import('./control/index.js')).control },
+  { name: 'task', load: async () => (await import('./control/task.js')).task },
+  { name: 'event', load: async () => (await import('./control/event.js')).event },
+  { name: 'user', load: async () => (await import('./control/user.js')).user },
+  { name: 'token', load: async () => (await import('./control/token.js')).token },
 ];
