@@ -190,10 +190,10 @@ async function killed(hosts, works, guest) {
       return `${writes} writes synced, the longest took ${seconds(worstMs)}`;
     });
   }
-  await steps.step(`${third.name} comes back: lunfs up, lunfs mount`, async () => {
+  await steps.step(`${third.name} comes back: lunfs up; what was mounted is mounted again`, async () => {
     await third.clean();
     await third.up();
-    await third.mountVolume();
+    await third.returns();
     await verifyTurns(third, works);
     await third.sh(`echo back > $M/back-${third.name}`);
     if ((await first.sh(`cat $M/back-${third.name}`)).output !== 'back\n') throw new Error(`${first.name} does not see what ${third.name} writes`);

@@ -65,6 +65,14 @@ export class Host {
     return await this.lunfs('mount', this.device, this.mount);
   }
 
+  /** Resolves when all that was mounted when lunfsd ended is mounted again. */
+  async returns() {
+    while ((await this.status()).volumes.some((/** @type {{ state: string }} */ one) => one.state !== 'mounted')) {
+      await new Promise((resolve) => { setTimeout(resolve, 200); });
+      this.signal.throwIfAborted();
+    }
+  }
+
   /** What lunfsd knows. */
   async status() {
     return JSON.parse((await this.lunfs('cluster', 'status', '--json')).output);

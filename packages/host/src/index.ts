@@ -22,7 +22,7 @@ export { type QuotaAccess, type QuotaReport, volumeQuota } from './quota.js';
 export { deviceIdentity, exportSocket, runDirectory } from './run-directory.js';
 export { type ProcessOptions, type StartOptions, type StartedProcess, exitCodeOf, startVolumeProcess } from './volume-process.js';
 export { DaemonClient, connectDaemon } from './daemon/api.js';
-export type { ClusterFacts, NodeFacts } from './daemon/lunfsd.js';
+export type { ClusterFacts, NodeFacts, Persistence } from './daemon/lunfsd.js';
 export type { ManagedFacts, Region, VolumeSpec, VolumeState } from './daemon/managed-volume.js';
 export type { DaemonOptions } from './daemon/options.js';
 export { startDaemon } from './daemon/start-daemon.js';

@@ -9,14 +9,14 @@ import { facts, print, printJson, table } from '../output.js';
 export function status(program: Command): void {
   useData(program
     .command('status')
-    .summary('show what lunfsd has mounted on this host')
+    .summary('show what lunfsd has mounted on this host, and what it is to mount and why it has not')
     .option('--json', 'print as JSON')
     .addHelpText('after', examples('lunfs status', 'lunfs status --json'))
     .action(async ({ json }: { json?: boolean }) => {
       const { volumes } = await clusterFacts();
       if (json) printJson(volumes);
       else if (volumes.length === 0) print('lunfsd runs; no volume of the cluster is mounted here');
-      else print(table(['Device', 'Mounted on', 'State', '>Process', '>Fenced'], volumes.map((one) => [one.device, one.directory, one.state, String(one.pid ?? ''), String(one.fenced)])));
+      else print(table(['Device', 'Mounted on', 'State', '>Process', '>Fenced', 'Why'], volumes.map((one) => [one.device, one.directory, one.state, String(one.pid ?? ''), String(one.fenced), one.reason ?? ''])));
     }));
 }
 
@@ -88,6 +88,7 @@ function show(found: ClusterFacts, domains: readonly (DomainFacts | undefined)[]
     print('');
     print(facts([
       ['Volume', `${volume.device} on ${volume.directory}: ${volume.state}${volume.pid === undefined ? '' : `, process ${volume.pid}`}`],
+      ['Not mounted', volume.reason],
       ['Domain', volume.uuid],
       ['Members', domain?.members.join(', ')],
       ['Recovery', domain && (domain.recovering.length === 0 ? 'none' : `of node ${domain.recovering.join(', ')}`)],

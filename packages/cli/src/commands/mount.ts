@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import path from 'node:path';
 import { LunfsError, UsageError, openDevice } from '@lunfs/device';
-import { type DaemonClient, type VolumeFacts, connectDaemon, startVolumeProcess } from '@lunfs/host';
+import { type DaemonClient, type Persistence, type VolumeFacts, connectDaemon, startVolumeProcess } from '@lunfs/host';
 import { type Geometry, RawReader } from '@lunfs/ocfs2';
 import { Unsuccessful, examples } from '../command.js';
 import { useData } from '../daemon-option.js';
@@ -17,6 +17,7 @@ interface Options {
   foreground?: boolean;
   trace?: boolean;
   verbose?: boolean;
+  persist: boolean;
 }
 
 /** Handed to the kernel as they are. */
@@ -34,11 +35,15 @@ export function mount(program: Command): void {
     .option('-o, --options <list>', 'as in fstab: ro, offline, writeback, noatime, nosuid, nodev, noexec, private, …', (text: string, all: string[]) => [...all, ...text.split(',').filter(Boolean)], [])
     .option('-r, --read-only', 'same as -o ro')
     .option('--offline', 'same as -o offline: write to a volume of a cluster that nobody has mounted')
+    .option('--no-persist', 'do not mount it again after the next boot (a volume of a cluster)')
     .option('-f, --foreground', 'stay, until unmounted or Ctrl-C')
     .option('--trace', 'print every FUSE message (with --foreground)')
     .option('-v, --verbose', 'say where it runs')
     .addHelpText('after', 
 `
+A volume of a cluster stays mounted until "lunfs umount": it comes back when lunfsd is started again, and when the host is, wherever its device is then. With umount(8) it rests until
+the next boot. A volume of one host alone comes back at boot by /etc/fstab.
+
 With -o writeback small writes end in the kernel's page cache: fast, durable at fsync as ever; a full volume is told at close or fsync, and no file can be exported meanwhile.
 ${examples('lunfs mount /dev/mapper/lun0 /mnt', 'lunfs mount -o ro,noatime lun.img /mnt', 'lunfs mount -o writeback lun.img /mnt', 'umount /mnt')}`)
     .action(async (text: string, directory: string, given: Options) => {
@@ -49,7 +54,7 @@ ${examples('lunfs mount /dev/mapper/lun0 /mnt', 'lunfs mount -o ro,noatime lun.i
       if (cluster !== undefined) {
         if (writeback) throw new UsageError('BAD_OPTION', 'EINVAL', `${device} is a cluster's: what other nodes change, too, cannot be mounted with -o writeback`, { device });
         if (given.foreground) throw new UsageError('BAD_OPTION', 'EINVAL', `${device} is a cluster's: lunfsd mounts it, in the background; use "lunfs up --foreground" to see its messages`, { device });
-        const facts = await mountByDaemon(device, cluster, { directory: path.resolve(directory), allowOther, options: kernel });
+        const facts = await mountByDaemon(device, cluster, { directory: path.resolve(directory), allowOther, options: kernel }, given.persist ? 'always' : 'boot');
         if (given.verbose) note('mount', `${device} is mounted on ${facts.mount} as a member of the cluster`);
         recovered(device, false, facts);
         return;
@@ -83,7 +88,7 @@ async function clusterOf(device: string): Promise<Geometry['stack'] | 'classic' 
   }
 }
 
-async function mountByDaemon(device: string, cluster: Exclude<Awaited<ReturnType<typeof clusterOf>>, undefined>, mount: { directory: string; allowOther: boolean; options: string[] }): Promise<VolumeFacts> {
+async function mountByDaemon(device: string, cluster: Exclude<Awaited<ReturnType<typeof clusterOf>>, undefined>, mount: { directory: string; allowOther: boolean; options: string[] }, persistence: Persistence): Promise<VolumeFacts> {
   let daemon: DaemonClient;
   try {
     daemon = await connectDaemon();
@@ -93,7 +98,7 @@ async function mountByDaemon(device: string, cluster: Exclude<Awaited<ReturnType
     throw new UsageError('NO_DAEMON', 'EPERM', `${device} belongs to ${whose}, and lunfsd is not running on this host: start it (lunfs up). If the volume is mounted nowhere, --offline writes to it without the cluster; --read-only only looks`, { device }, error);
   }
   try {
-    return await daemon.mount({ device: path.resolve(device), mount });
+    return await daemon.mount({ device: path.resolve(device), mount }, persistence);
   } finally {
     daemon.close();
   }

@@ -6,13 +6,14 @@ import type { Params } from '../control-protocol.js';
 import type { Methods } from '../control-server.js';
 import type { VolumeFacts } from '../host-volume.js';
 import { daemonPaths } from '../run-directory.js';
-import type { ClusterFacts, Lunfsd } from './lunfsd.js';
+import type { ClusterFacts, Lunfsd, Persistence } from './lunfsd.js';
 import type { VolumeSpec } from './managed-volume.js';
 
 export const DAEMON_METHODS: Methods<Lunfsd> = {
   status: ({ target }) => target.facts(),
-  mount: ({ target, params }) => target.mount(volumeSpec(params)),
-  umount: ({ target, params }) => target.umount(params.string('device')),
+  mount: ({ target, params }) => target.mount(volumeSpec(params), params.oneOf('persistence', ['always', 'boot'])),
+  umount: ({ target, params }) => target.umount(params.string('where')),
+  forget: ({ target, params }) => target.forget(params.string('where')),
   stop: async ({ target, stop }) => {
     await target.leave();
     stop();
@@ -42,13 +43,18 @@ export class DaemonClient extends ControlConnection {
   }
 
   /** Mount a volume of the cluster; resolves when it is. */
-  mount(spec: VolumeSpec): Promise<VolumeFacts> {
-    return this.call('mount', { device: spec.device, logicalBlockSize: spec.logicalBlockSize, ...spec.mount });
+  mount(spec: VolumeSpec, persistence: Persistence): Promise<VolumeFacts> {
+    return this.call('mount', { device: spec.device, logicalBlockSize: spec.logicalBlockSize, persistence, ...spec.mount });
   }
 
-  /** End a volume, mounted or about to be mounted again. Throws NOT_MOUNTED. */
-  umount(device: string): Promise<void> {
-    return this.call('umount', { device });
+  /** End a volume, mounted or about to be mounted again. `where`: device, directory or UUID. Throws NOT_MOUNTED. */
+  umount(where: string): Promise<void> {
+    return this.call('umount', { where });
+  }
+
+  /** What was unmounted is not to be mounted again. False if that was not declared. */
+  forget(where: string): Promise<boolean> {
+    return this.call('forget', { where });
   }
 
   /** Unmount all volumes, leave the cluster, end. */

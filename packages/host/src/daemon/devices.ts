@@ -9,7 +9,7 @@ import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type BlockDeviceFacts, LunfsError, blockDeviceFacts, deviceNumber } from '@lunfs/device';
+import { type BlockDeviceFacts, ClusterError, LunfsError, blockDeviceFacts, deviceNumber } from '@lunfs/device';
 import type { VolumeDevice } from '@lunfs/o2cb';
 import { pause } from '../clock.js';
 import { lineSplitter } from '../control-protocol.js';
@@ -46,6 +46,20 @@ export async function clonesOf(device: string, uuid: string, here: readonly Volu
     const other = identityOf(one.device);
     return other !== mine && !below.has(other) && !standsOn(other).has(mine);
   });
+}
+
+/**
+ * Which device carries a volume now. `seen`: where it was, kept if it is there still (an image file is looked for nowhere else); `here`: what `volumesHere` finds.
+ * Of several the first: whoever mounts it hears that it is there twice. Throws DEVICE_AWAITED.
+ */
+export async function deviceOf(uuid: string, seen: string, here: Promise<readonly VolumeDevice[]>): Promise<string> {
+  const isFile = fs.statSync(seen, { throwIfNoEntry: false })?.isFile() === true;
+  if (isFile && (await probe([seen])).some((one) => one.uuid === uuid)) return seen;
+  const found = (await here).filter((one) => one.uuid === uuid);
+  const kernelName = factsOf(seen)?.kernelName;
+  if (found.some(({ device }) => device === seen || (kernelName !== undefined && factsOf(device)?.kernelName === kernelName))) return seen;
+  if (found.length > 0) return found[0].device;
+  throw new ClusterError('DEVICE_AWAITED', `no device of this host carries the volume ${uuid}, or it does not answer (it was ${seen}): attach the LUN, and it is mounted`, { uuid, device: seen }, undefined, 'ENODEV');
 }
 
 async function probe(devices: readonly string[]): Promise<VolumeDevice[]> {

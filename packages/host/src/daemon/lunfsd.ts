@@ -9,7 +9,8 @@ import { pause } from '../clock.js';
 import { type OpenedVolume, inspectVolume, slotHolders } from '../cluster/joining.js';
 import type { VolumeFacts } from '../host-volume.js';
 import { daemonPaths, deviceIdentity, runDirectory } from '../run-directory.js';
-import { clonesOf, volumesHere } from './devices.js';
+import { type Declaration, DeclaredState, stateDirectory } from './declared.js';
+import { clonesOf, deviceOf, volumesHere } from './devices.js';
 import { onlyIncarnation } from './incarnation.js';
 import { type Beating, type ManagedFacts, ManagedVolume, type NodeOf, type VolumeSpec } from './managed-volume.js';
 import { HOST, NodeStack } from './node-stack.js';
@@ -47,6 +48,9 @@ export interface LunfsdOptions extends DaemonOptions {
   readonly log: (line: string) => void;
 }
 
+/** For how long a mount is declared: until it is ended by `lunfs umount`, or until the next boot at most. */
+export type Persistence = 'always' | 'boot';
+
 interface Identity {
   readonly config: ClusterConfig;
   readonly local: ClusterNode;
@@ -62,8 +66,12 @@ export class Lunfsd implements NodeOf {
   #leaving = false;
   /** Nodes that beat could not be reached, by the last that is known. */
   #cutOff = false;
+  /** Resolves when each volume that is declared has been tried once. */
+  restored: Promise<unknown> = Promise.resolve();
 
-  private constructor(private readonly identity: Identity, readonly runDirectory: string, readonly lockFd: number, readonly supervisor: Supervisor, readonly log: (line: string) => void) {
+  private constructor(
+    private readonly identity: Identity, private readonly declared: DeclaredState, readonly runDirectory: string, readonly lockFd: number, readonly supervisor: Supervisor, readonly log: (line: string) => void,
+  ) {
     this.#stack = this.#incarnation();
   }
 
@@ -82,10 +90,12 @@ export class Lunfsd implements NodeOf {
     const directory = runDirectory({ ...process.env, LUNFS_RUN_DIR: options.data ?? process.env.LUNFS_RUN_DIR });
     const device = options.watchdog ?? settings.watchdog;
     const watchdog = device === '' ? undefined : WatchdogGuard.of(device, timeouts, log);
+    const declared = DeclaredState.open(stateDirectory(options.stateDirectory, { ...process.env, LUNFS_RUN_DIR: options.data ?? process.env.LUNFS_RUN_DIR }));
     const lockFd = await onlyIncarnation(directory, timeouts);
     const supervisor = await Supervisor.start(daemonPaths(directory).fence, timeouts);
-    const daemon = new Lunfsd({ config, local, timeouts, watchdog }, directory, lockFd, supervisor, log);
+    const daemon = new Lunfsd({ config, local, timeouts, watchdog }, declared, directory, lockFd, supervisor, log);
     await daemon.#stack;
+    daemon.#restore();
     return daemon;
   }
 
@@ -101,35 +111,97 @@ export class Lunfsd implements NodeOf {
     return {
       pid: process.pid, cluster: config.name, node: local.name, number: local.number, heartbeatMode: config.heartbeatMode, timeouts,
       nodes: config.nodes.map((node) => ({ ...node, local: node === local, live: live?.has(node.number) ?? false, connection: connections.get(node.number) })),
-      regions: this.#current?.regions() ?? [], volumes: [...this.#volumes].map((volume) => volume.facts(monotonicMs())),
+      regions: this.#current?.regions() ?? [], volumes: [...[...this.#volumes].map((volume) => volume.facts(monotonicMs())), ...this.#resting().map(restingFacts)],
     };
   }
 
-  /** Mount a volume of the cluster. Resolves when it is mounted; from then on it comes back by itself until it is unmounted. */
-  async mount(spec: VolumeSpec): Promise<VolumeFacts> {
+  /**
+   * Mount a volume of the cluster. Resolves when it is mounted and that is declared; from then on it comes back by itself until it is unmounted.
+   * What is to come back there anyway is tried at once.
+   */
+  async mount(spec: VolumeSpec, persistence: Persistence): Promise<VolumeFacts> {
     if (this.#leaving) throw new ClusterError('DAEMON_LEAVES', 'lunfsd is leaving the cluster; start it again: lunfs up', {});
-    const identity = deviceIdentity(spec.device);
-    let same = this.#byIdentity(identity);
-    if (same?.leaving) {
-      await same.ended;
-      same = this.#byIdentity(identity);
+    const { directory, allowOther = false, options = [] } = spec.mount;
+    const leaving = this.#byDevice(spec.device);
+    if (leaving?.leaving) await leaving.ended;
+    // Its device may have another name by now.
+    const returning = [...this.#volumes].find((one) => one.returning && one.spec.mount.directory === directory);
+    if (returning !== undefined) {
+      const facts = await returning.soon();
+      if (this.#byDevice(spec.device) === returning) return facts;
+      throw new UsageError('DIRECTORY_DECLARED', 'EBUSY', `${directory} is the mount point of the volume ${facts.uuid} on ${facts.device}; ${spec.device} is another one`, { device: spec.device, directory });
     }
+    const same = this.#byDevice(spec.device);
     if (same !== undefined) throw new UsageError('ALREADY_MOUNTED', 'EBUSY', `${spec.device} is mounted on ${same.spec.mount.directory} already`, { device: spec.device, directory: same.spec.mount.directory });
     const volume = new ManagedVolume(this, spec);
     this.#volumes.add(volume);
     void volume.ended.then(() => this.#volumes.delete(volume));
-    return volume.start();
+    const facts = await volume.start();
+    try {
+      await this.declared.put({ uuid: facts.uuid, device: spec.device, directory, allowOther, options, boot: persistence === 'boot' ? this.declared.boot : undefined });
+    } catch (error) {
+      await volume.stop();
+      throw error;
+    }
+    this.#watchEnd(volume);
+    return facts;
   }
 
-  /** End a volume, also one that is not mounted at the moment because it comes back from a fence. Throws NOT_MOUNTED. */
-  async umount(device: string): Promise<void> {
-    const volume = this.#byIdentity(deviceIdentity(device));
-    if (volume === undefined) throw new UsageError('NOT_MOUNTED', 'EINVAL', `lunfsd has not mounted ${device}; lunfs status lists what it has`, { device });
-    await volume.stop();
+  /** End a volume, also one that is not mounted at the moment, and forget that it was to be. `where`: device, directory or UUID. Throws NOT_MOUNTED. */
+  async umount(where: string): Promise<void> {
+    const volume = this.#byDevice(where) ?? this.#byName(where) ?? [...this.#volumes].find((one) => one.device === where);
+    if (volume === undefined && !(await this.forget(where))) {
+      throw new UsageError('NOT_MOUNTED', 'EINVAL', `lunfsd has not mounted ${where}; lunfs status lists what it has`, { where });
+    }
+    if (volume?.uuid !== undefined) await this.declared.remove(volume.uuid);
+    await volume?.stop();
   }
 
-  #byIdentity(identity: string): ManagedVolume | undefined {
-    return [...this.#volumes].find((one) => deviceIdentity(one.spec.device) === identity);
+  /** A volume that was unmounted is not to be mounted again. `where`: directory or UUID. False if that was not declared. */
+  async forget(where: string): Promise<boolean> {
+    const volume = this.#byName(where);
+    if (volume?.leaving) await volume.ended;
+    const found = this.declared.mounts.find(({ uuid, directory }) => uuid === where || directory === where);
+    if (found !== undefined) await this.declared.remove(found.uuid);
+    return found !== undefined;
+  }
+
+  #byName(where: string): ManagedVolume | undefined {
+    return [...this.#volumes].find((one) => one.uuid === where || one.spec.mount.directory === where);
+  }
+
+  /** One that is to come back has no device: another volume may bear its name by now. */
+  #byDevice(device: string): ManagedVolume | undefined {
+    const identity = identityIfThere(device);
+    return [...this.#volumes].find((one) => !one.returning && (one.device === device || (identity !== undefined && identityIfThere(one.device) === identity)));
+  }
+
+  /** What is declared begins to come back; nothing waits for anything else. */
+  #restore(): void {
+    this.restored = Promise.all(this.declared.mounts.filter(({ unmounted }) => unmounted === undefined).map(async ({ uuid, device, directory, allowOther, options }) => {
+      const volume = new ManagedVolume(this, { device, mount: { directory, allowOther, options } }, uuid);
+      this.#volumes.add(volume);
+      this.#watchEnd(volume);
+      await volume.restore();
+    }));
+  }
+
+  /** A volume that ends by umount(8) rests. */
+  #watchEnd(volume: ManagedVolume): void {
+    void volume.ended.then(async () => {
+      this.#volumes.delete(volume);
+      if (!this.#leaving && volume.uuid !== undefined) await this.declared.unmounted(volume.uuid);
+    }).catch((error: unknown) => this.log(`${volume.device}: ${(error as Error).message}`));
+  }
+
+  returned({ uuid, device }: ManagedVolume): void {
+    const found = uuid === undefined ? undefined : this.declared.of(uuid);
+    if (found !== undefined && found.device !== device) void this.declared.put({ ...found, device }).catch((error: unknown) => this.log((error as Error).message));
+  }
+
+  /** What is declared, and was unmounted by hand. */
+  #resting(): readonly Declaration[] {
+    return this.declared.mounts.filter(({ uuid, unmounted }) => unmounted !== undefined && ![...this.#volumes].some((one) => one.uuid === uuid));
   }
 
   /** Unmount everything and leave the cluster. */
@@ -159,8 +231,12 @@ export class Lunfsd implements NodeOf {
     this.#cutOff = false;
   }
 
-  async beat(volume: OpenedVolume, here: Promise<readonly VolumeDevice[]>): Promise<Beating> {
-    await this.#checkVolume(volume, here);
+  locate(uuid: string, seen: string, here: Promise<readonly VolumeDevice[]>): Promise<string> {
+    return deviceOf(uuid, seen, here);
+  }
+
+  async beat(volume: OpenedVolume, here: Promise<readonly VolumeDevice[]>, managed: ManagedVolume): Promise<Beating> {
+    await this.#checkVolume(volume, here, managed);
     const stack = await this.#stack;
     const { config, local, timeouts } = this.identity;
     const global = config.heartbeatMode === 'global';
@@ -189,8 +265,8 @@ export class Lunfsd implements NodeOf {
    * it, and all come back as a new incarnation.
    */
   died(volume: ManagedVolume, why: string): void {
-    this.log(`${volume.spec.device}: the volume process has ended (${why}) without leaving; its peers recover it`);
-    this.#current?.giveUp(`the process of ${volume.spec.device} has died`);
+    this.log(`${volume.device}: the volume process has ended (${why}) without leaving; its peers recover it`);
+    this.#current?.giveUp(`the process of ${volume.device} has died`);
   }
 
   #incarnation(): Promise<NodeStack> {
@@ -237,7 +313,7 @@ export class Lunfsd implements NodeOf {
     })();
   }
 
-  async #checkVolume({ device, uuid, stack }: OpenedVolume, here: Promise<readonly VolumeDevice[]>): Promise<void> {
+  async #checkVolume({ device, uuid, stack }: OpenedVolume, here: Promise<readonly VolumeDevice[]>, managed: ManagedVolume): Promise<void> {
     const { name, heartbeatMode } = this.identity.config;
     const refuse = (code: string, message: string): never => {
       throw new ClusterError(code, message, { device, uuid, cluster: name }, undefined, 'EINVAL');
@@ -246,9 +322,29 @@ export class Lunfsd implements NodeOf {
     if (stack !== undefined && stack.cluster !== name) refuse('OTHER_CLUSTER', `${device} belongs to cluster "${stack.cluster}", this host is a member of "${name}"; tunefs.ocfs2 --update-cluster-stack changes it`);
     const global = stack?.globalHeartbeat ?? false;
     if (global !== (heartbeatMode === 'global')) refuse('OTHER_HEARTBEAT', `${device} is made for ${global ? 'global' : 'local'} heartbeat, cluster "${name}" has heartbeat_mode = ${heartbeatMode}`);
-    const mounted = [...this.#volumes].flatMap((one) => (one.uuid === undefined ? [] : [{ device: one.spec.device, uuid: one.uuid }]));
+    const others = [...this.#volumes].filter((one) => one !== managed);
+    const mounted = others.flatMap((one) => (one.uuid === undefined || !one.open ? [] : [{ device: one.device, uuid: one.uuid }]));
     refuseClone(device, uuid, [...mounted, ...(await clonesOf(device, uuid, here))]);
+    const { directory } = managed.spec.mount;
+    const elsewhere = others.find((one) => one.uuid === uuid)?.spec.mount.directory;
+    if (elsewhere !== undefined) refuse('DECLARED_ELSEWHERE', `${device} carries the volume ${uuid}, which is to be mounted on ${elsewhere}: lunfs umount ${elsewhere} forgets that`);
+    const first = [...others.map((one) => ({ uuid: one.uuid, directory: one.spec.mount.directory })), ...this.declared.mounts].find((one) => one.directory === directory && one.uuid !== uuid);
+    if (first !== undefined) refuse('DIRECTORY_DECLARED', `${directory} is declared to be the mount point of ${first.uuid ?? 'another volume'}: choose another one, or lunfs umount ${directory} forgets that`);
   }
+}
+
+/** Undefined: there is no such device now. */
+function identityIfThere(device: string): string | undefined {
+  try {
+    return deviceIdentity(device);
+  } catch (error) {
+    if (error instanceof UsageError) return undefined;
+    throw error;
+  }
+}
+
+function restingFacts({ uuid, device, directory }: Declaration): ManagedFacts {
+  return { device, directory, state: 'unmounted', uuid, fenced: 0, reason: 'unmounted by hand; it comes back at the next boot' };
 }
 
 /** Where the regions of global heartbeat are on this host. Throws HEARTBEAT_DEVICE, DUPLICATE_UUID. */

@@ -6,6 +6,9 @@
  * are connected the process joins the domain and mounts. It ends in one of two ways. Cleanly: the process says that it has left, and
  * the region writes its goodbye. Or not: the process is dead, or was killed; the region falls silent without a goodbye, peers find this
  * node dead and recover what it had. A volume that was mounted is then mounted again by a new incarnation, as often as it takes.
+ *
+ * From its first incarnation on, or from its declaration (declared.ts), a volume is a UUID. Each later incarnation takes the device that carries it now,
+ * whatever that is called, and waits for one while there is none.
  */
 import type { ChildProcess } from 'node:child_process';
 import type { Duplex } from 'node:stream';
@@ -33,12 +36,16 @@ export interface NodeOf {
   look(): Promise<readonly VolumeDevice[]>;
   /** Before an incarnation that follows another one: if the last could not reach the nodes that beat, wait until they can be reached, or nobody wants it any more. */
   reach(volume: OpenedVolume, wanted: () => boolean): Promise<void>;
+  /** Which device carries a volume; `seen`: where it was, `here`: what `look` finds. Throws DEVICE_AWAITED. */
+  locate(uuid: string, seen: string, here: Promise<readonly VolumeDevice[]>): Promise<string>;
   /** Refuse a volume by name (`here`: what `look` finds), or beat for it until it is steady and this node connected to all that live. */
-  beat(volume: OpenedVolume, here: Promise<readonly VolumeDevice[]>): Promise<Beating>;
+  beat(opened: OpenedVolume, here: Promise<readonly VolumeDevice[]>, volume: ManagedVolume): Promise<Beating>;
   /** Refuse a volume by name whose domain has members that do not beat on our disk. */
   admit(volume: OpenedVolume, members: readonly number[]): Promise<void>;
   /** What every process of this node holds open, so that the next lunfsd knows when none of an earlier incarnation is left. */
   readonly lockFd: number;
+  /** It is mounted again, by another device perhaps. */
+  returned(volume: ManagedVolume): void;
   /** The process died with its locks. */
   died(volume: ManagedVolume, why: string): void;
 }
@@ -69,6 +76,8 @@ export interface ManagedFacts {
   readonly state: VolumeState;
   readonly pid?: number;
   readonly uuid?: string;
+  /** Why it is not mounted. */
+  readonly reason?: string;
   /** Incarnations before this one that ended uncleanly, and how the last one did. */
   readonly fenced: number;
   readonly lastEnd?: string;
@@ -82,12 +91,17 @@ export type VolumeState =
   | 'mounted'
   /** The last incarnation is over, the next one begins soon. */
   | 'rejoining'
+  /** It is declared, and was not mounted yet since lunfsd started. */
+  | 'awaited'
+  /** By umount(8). It is declared, and comes back when the host has rebooted. */
+  | 'unmounted'
   | 'ended';
 
 /** For what a process said before it ended to arrive. */
 const LAST_WORDS_MS = 5000;
-/** Between two attempts to come back. */
+/** Between two attempts to come back: at first, and when they have failed for a while. */
 const REJOIN_MS = 2000;
+const REJOIN_MAX_MS = 10_000;
 
 interface Incarnation {
   readonly token: string;
@@ -112,6 +126,12 @@ export class ManagedVolume {
   #lastEnd: string | undefined;
   #exports: readonly RestoredExport[] = [];
   #unwanted = false;
+  #device: string;
+  #reason: string | undefined;
+  /** Who waits for the next attempt to come back, and what begins it at once. */
+  #waiting: { readonly resolve: (facts: VolumeFacts) => void; readonly reject: (error: unknown) => void }[] = [];
+  #hurry: () => void = () => undefined;
+  #returning = false;
   #closed!: () => void;
   /** Resolves when no process of an incarnation runs. */
   gone: Promise<unknown> = Promise.resolve();
@@ -120,17 +140,29 @@ export class ManagedVolume {
     this.#closed = resolve;
   });
 
-  constructor(private readonly node: NodeOf, readonly spec: VolumeSpec) {}
+  /** `uuid`: of a volume that is declared already. */
+  constructor(private readonly node: NodeOf, readonly spec: VolumeSpec, private declared?: string) {
+    this.#device = spec.device;
+  }
+
+  /** By the name it has now, or had last. */
+  get device(): string {
+    return this.#device;
+  }
 
   get uuid(): string | undefined {
-    return this.#now?.opened?.uuid;
+    return this.declared;
+  }
+
+  /** A process has it open. */
+  get open(): boolean {
+    return this.#now?.opened !== undefined;
   }
 
   facts(now: number): ManagedFacts {
-    const { device, mount } = this.spec;
     const grant = this.#now?.region?.deadline.grant();
     return {
-      device, directory: mount.directory, state: this.state, pid: this.#now?.child.pid, uuid: this.uuid, fenced: this.#fenced, lastEnd: this.#lastEnd,
+      device: this.#device, directory: this.spec.mount.directory, state: this.state, pid: this.#now?.child.pid, uuid: this.uuid, reason: this.state === 'mounted' ? undefined : this.#reason, fenced: this.#fenced, lastEnd: this.#lastEnd,
       deadlineMs: grant && Math.round(grant.monotonic - now),
     };
   }
@@ -144,6 +176,25 @@ export class ManagedVolume {
       this.#end();
       throw error;
     }
+  }
+
+  /** Mount it as it is declared, as soon as that can be done. Resolves when it has been tried once. */
+  async restore(): Promise<void> {
+    this.state = 'awaited';
+    this.#returning = true;
+    if (!(await this.#attempt('awaited'))) void this.#comeBack('awaited');
+  }
+
+  /** It is tried again and again to mount it. */
+  get returning(): boolean {
+    return this.#returning;
+  }
+
+  /** Try at once what would be tried soon: for who mounts by hand what comes back. Rejects with what is in the way. */
+  soon(): Promise<VolumeFacts> {
+    const next = new Promise<VolumeFacts>((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    this.#hurry();
+    return next;
   }
 
   /** It has said goodbye and will have ended soon. */
@@ -160,15 +211,18 @@ export class ManagedVolume {
   async stop(): Promise<void> {
     this.#unwanted = true;
     this.#now?.child.kill('SIGTERM');
+    this.#hurry();
     await this.ended;
   }
 
   async #incarnation(): Promise<StartedProcess> {
     const { supervisor, runDirectory, stillMs } = this.node;
-    const { device, mount, logicalBlockSize } = this.spec;
+    const { mount, logicalBlockSize } = this.spec;
+    const here = this.node.look();
+    if (this.declared !== undefined) this.#device = await this.node.locate(this.declared, this.#device, here);
+    const device = this.#device;
     this.state = 'joining';
     const token = supervisor.newToken();
-    const here = this.node.look();
     let mine: Incarnation | undefined;
     let over: Promise<void> | undefined;
     let mounted = false;
@@ -210,17 +264,21 @@ export class ManagedVolume {
 
   /** The device is the process's own: begin to beat. */
   async #opened(mine: Incarnation, opened: OpenedVolume): Promise<void> {
-    mine.opened = this.#found = opened;
     try {
-      const { region, joining, member } = await this.node.beat(opened, mine.here);
+      if (this.declared !== undefined && opened.uuid !== this.declared) {
+        throw new ClusterError('OTHER_VOLUME', `${opened.device} carries the volume ${opened.uuid}, not ${this.declared}, which is to be mounted on ${this.spec.mount.directory}`, { device: opened.device, uuid: opened.uuid });
+      }
+      mine.opened = this.#found = opened;
+      const { region, joining, member } = await this.node.beat(opened, mine.here, this);
       if (mine.child.exitCode !== null || mine.child.signalCode !== null) {
         await region.stop();
         return;
       }
       mine.region = region;
-      mine.unwatch = this.node.supervisor.watch(mine.token, mine.child.pid!, region.deadline, (why) => this.node.log(`${this.spec.device}: process ${mine.child.pid} was killed: ${why}`));
+      mine.unwatch = this.node.supervisor.watch(mine.token, mine.child.pid!, region.deadline, (why) => this.node.log(`${this.#device}: process ${mine.child.pid} was killed: ${why}`));
       mine.server = new MemberServer(mine.link, member, opened.uuid);
       mine.link.sendJson(KIND.beating, joining);
+      this.declared = opened.uuid;
     } catch (error) {
       mine.link.sendJson(KIND.refused, toWire(error));
     }
@@ -255,28 +313,48 @@ export class ManagedVolume {
       return;
     }
     this.state = 'rejoining';
-    void this.#rejoin();
+    this.#reason = `its process ended by ${how}`;
+    this.#returning = true;
+    void this.#comeBack('rejoining');
   }
 
-  async #rejoin(): Promise<void> {
-    while (!this.#unwanted) {
-      await pause(REJOIN_MS);
-      if (this.#found !== undefined) await this.node.reach(this.#found, () => !this.#unwanted);
-      if (this.#unwanted) break;
-      try {
-        await this.#incarnation();
-        this.node.log(`${this.spec.device}: mounted again on ${this.spec.mount.directory}`);
-        return;
-      } catch (error) {
-        this.state = 'rejoining';
-        this.node.log(`${this.spec.device}: cannot come back yet: ${(error as LunfsError).message}`);
-      }
+  /** As often as it takes. */
+  async #comeBack(meanwhile: 'rejoining' | 'awaited'): Promise<void> {
+    for (let wait = REJOIN_MS; !this.#unwanted; wait = Math.min(wait * 1.5, REJOIN_MAX_MS)) {
+      if (this.#waiting.length === 0) await Promise.race([pause(wait), new Promise<void>((resolve) => { this.#hurry = resolve; })]);
+      if (!this.#unwanted && (await this.#attempt(meanwhile))) return;
     }
     this.#end();
   }
 
+  async #attempt(meanwhile: 'rejoining' | 'awaited'): Promise<boolean> {
+    try {
+      if (this.#found !== undefined) {
+        const device = await this.node.locate(this.#found.uuid, this.#device, this.node.look());
+        await this.node.reach({ ...this.#found, device }, () => !this.#unwanted);
+        if (this.#unwanted) return false;
+      }
+      const { facts } = await this.#incarnation();
+      this.node.log(`${this.#device}: mounted again on ${this.spec.mount.directory}`);
+      this.#reason = undefined;
+      this.#returning = false;
+      this.node.returned(this);
+      for (const { resolve } of this.#waiting.splice(0)) resolve(facts);
+      return true;
+    } catch (error) {
+      this.state = meanwhile;
+      const { message } = error as LunfsError;
+      // For months, perhaps: once is enough.
+      if (message !== this.#reason) this.node.log(`${this.#device}: cannot come back yet: ${message}`);
+      this.#reason = message;
+      for (const { reject } of this.#waiting.splice(0)) reject(error);
+      return false;
+    }
+  }
+
   #end(): void {
     this.state = 'ended';
+    for (const { reject } of this.#waiting.splice(0)) reject(new ClusterError('UNMOUNTED', `${this.#device} was unmounted meanwhile`, { device: this.#device }));
     this.#closed();
   }
 }

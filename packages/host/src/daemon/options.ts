@@ -12,4 +12,6 @@ export interface DaemonOptions {
   readonly watchdog?: string;
   /** Where sockets and logs go. Default: the run directory. */
   readonly data?: string;
+  /** Where it is kept what is to be mounted. Default: /var/lib/lunfs, or `state` in `data` if that is given. */
+  readonly stateDirectory?: string;
 }
