@@ -116,7 +116,7 @@ async function death([first, , third]) {
     seconds.push(since(started) / 1000);
     await third.clean();
     await third.up();
-    await third.mountVolume();
+    await third.returns();
   }
   const met = spread(seconds).max * 1000 <= DEAD_MS + GOAL_MS ? 'met' : 'missed';
   return [tableRow('SIGKILL of a host until a survivor writes what it held', 's', seconds, `silence of ${DEAD_MS / 1000} s is death; goal: within ${GOAL_MS / 1000} s of it, ${met}`)];

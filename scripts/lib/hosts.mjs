@@ -114,6 +114,8 @@ export class Host {
       const { status, output } = await run(findProgram('umount') ?? 'umount', ['-i', '-n', '-l', this.mount]);
       if (status !== 0) throw new Error(output.trim());
     }
+    // A mount point of what is to come back is sealed. The next mount seals it again.
+    await run(findProgram('chattr') ?? 'chattr', ['-R', '-f', '-i', this.mount]);
   }
 
   /**

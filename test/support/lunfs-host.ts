@@ -59,6 +59,8 @@ export class LunfsHost {
         await new Promise((resolve) => { setTimeout(resolve, 50); });
       }
       await finish(spawn('umount', ['-i', '-n', '-l', this.mount], { stdio: 'ignore' }));
+      // Mount points of what is to come back are sealed.
+      await finish(spawn('chattr', ['-R', '-f', '-i', this.directory], { stdio: 'ignore' }));
     });
   }
 

@@ -33,6 +33,8 @@ export async function exitCode(command: string, error: unknown): Promise<number>
   switch (command) {
     case 'mount':
     case 'umount':
+    case 'mount.fuse.lunfs':
+    case 'umount.fuse.lunfs':
       if (misused) return 1;
       if (!(error instanceof LunfsError)) return 32;
       // Loaded here, so that commands that need no volume process do not load all that it consists of.

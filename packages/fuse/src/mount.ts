@@ -7,7 +7,8 @@
  *  - `close()` unmounts, by force when it stays busy (umount -f aborts the connection, -l detaches it), and aborts the connection when another
  *    mount namespace (a container, `ip netns exec`) goes on holding a copy of the mount;
  *  - an exit hook does the same synchronously when the process exits by another way (an exception, process.exit);
- *  - a guard, a shell that waits on a pipe, detaches the mount when the process is killed: no dead mount (ENOTCONN) is left.
+ *  - a guard, a shell that waits on a pipe, detaches the mount when the process is killed: no dead mount (ENOTCONN) is left,
+ *    unless it is the only thing that keeps writers from what is below (`prepare`).
  *  - A mount that was left all the same is detached by the next `mountFuse` at that place.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -36,6 +37,11 @@ export interface MountOptions extends Omit<SessionOptions, 'abort'> {
   readonly allowOther?: boolean;
   /** More mount options (noatime, nosuid, nodev, noexec, …). */
   readonly options?: readonly string[];
+  /**
+   * Called with the directory (no symlinks) when nothing dead is mounted on it any more and before the mount. False: what is below it must not be reached; then a mount whose process was
+   * killed stays where it is, and every access says ENOTCONN, until the next mount takes its place.
+   */
+  readonly prepare?: (directory: string) => Promise<boolean>;
   /** Read-ahead of buffered reads, KiB. Default 1024. */
   readonly readAheadKiB?: number;
 }
@@ -124,11 +130,12 @@ export class FuseMount<F extends OpenFile = OpenFile, D extends OpenDirectory = 
   /** The device number of the mount. */
   readonly #device: string | undefined;
 
-  constructor(directory: string, session: FuseSession<F, D>) {
+  /** `guarded`: it is detached when this process is killed. */
+  constructor(directory: string, session: FuseSession<F, D>, guarded = true) {
     this.directory = directory;
     this.session = session;
     this.#device = mountAt(directory)?.number;
-    const guard = this.#device === undefined ? undefined : startGuard(directory, this.#device);
+    const guard = this.#device === undefined || !guarded ? undefined : startGuard(directory, this.#device);
     const onExit = () => {
       spawnSync('umount', ['-i', '-n', '-f', '-l', directory], { stdio: 'ignore', timeout: 5000 });
       guard?.stdin?.end('done\n');
@@ -200,6 +207,7 @@ async function abortConnection(device: string): Promise<void> {
 export async function mountFuse<F extends OpenFile, D extends OpenDirectory>(handler: FuseHandler<F, D>, options: MountOptions): Promise<FuseMount<F, D>> {
   const type = `fuse.${options.subtype ?? 'lunfs'}`;
   const directory = await mountPoint(options.directory, type);
+  const guarded = (await options.prepare?.(directory)) ?? true;
   const fd = openFuse();
   try {
     const flags = [
@@ -210,7 +218,7 @@ export async function mountFuse<F extends OpenFile, D extends OpenDirectory>(han
     if (code !== 0) throw new UsageError('FUSE_MOUNT', 'EPERM', `cannot mount ${options.source} on ${directory}: ${stderr}`, { directory });
     const session = FuseSession.start(fd, handler, { ...options, abort: () => void unmount(directory, 'force').catch((error: unknown) => options.onError?.(error, 'abort')) });
     setReadAhead(directory, options.readAheadKiB ?? 1024);
-    return new FuseMount(directory, session);
+    return new FuseMount(directory, session, guarded);
   } catch (error) {
     fs.closeSync(fd); // ends the connection if there is one
     if (mountAt(directory)?.type === type) await unmount(directory, 'detach');

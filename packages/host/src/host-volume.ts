@@ -22,6 +22,7 @@ import { nodeOf } from './fuse-attributes.js';
 import { type MountedDirectory, type MountedFile, VolumeHandler } from './fuse-handler.js';
 import { ParkingBackend } from './parking-backend.js';
 import { normalPath, resolvePath, splitPath, withPath } from './paths.js';
+import { sealMountPoint } from './mount-point.js';
 import { checkSocketPath, exportSocket } from './run-directory.js';
 
 /** The kernel drops pages that it need not wait for in less. */
@@ -49,6 +50,8 @@ export interface MountSpec {
   readonly allowOther?: boolean;
   /** More mount options (noatime, nosuid, …). */
   readonly options?: readonly string[];
+  /** Nothing is to be written to the directory below while the volume is not mounted (mount-point.ts). */
+  readonly seal?: boolean;
   /** Prints every FUSE message. */
   readonly trace?: (line: string) => void;
   readonly workers?: number;
@@ -220,8 +223,9 @@ export class HostVolume {
     const writeback = (spec.writeback ?? false) && !this.options.readOnly;
     if (writeback) this.#allowWriteback(spec.directory);
     const handler = new VolumeHandler(this.volume, this.files, this.#report, { shared: this.domain !== undefined, writeback });
+    const { uuidText, label } = this.volume.geo;
     const mount = await mountFuse(handler, {
-      ...spec, source: this.options.device, readOnly: this.options.readOnly, onError: (error, what) => this.#report(error, what),
+      ...spec, prepare: spec.seal ? (directory) => sealMountPoint(directory, `${label === '' ? '' : `${label}, `}UUID ${uuidText}`, this.#log) : undefined, source: this.options.device, readOnly: this.options.readOnly, onError: (error, what) => this.#report(error, what),
       // Limits are checked deep below the request; where there are none nothing has to be carried there.
       around: this.#around(),
     }).catch((error: unknown) => {

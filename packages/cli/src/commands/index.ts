@@ -9,6 +9,8 @@ interface CommandEntry {
 export const commands: readonly CommandEntry[] = [
   { name: 'mkfs', load: async () => (await import('./mkfs.js')).mkfs },
   { name: 'mount', load: async () => (await import('./mount.js')).mount },
+  { name: 'mount.fuse.lunfs', load: async () => (await import('./mount-helper.js')).mountHelper },
+  { name: 'umount.fuse.lunfs', load: async () => (await import('./mount-helper.js')).umountHelper },
   { name: 'umount', load: async () => (await import('./umount.js')).umount },
   { name: 'up', load: async () => (await import('./up.js')).up },
   { name: 'down', load: async () => (await import('./up.js')).down },

@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { Command } from 'commander';
 import { LunfsError, UsageError } from '@lunfs/device';
 import { unmount } from '@lunfs/fuse';
-import { type VolumeProcess, connectDaemon, connectVolumeProcess, mountedDevice } from '@lunfs/host';
+import { type VolumeProcess, connectDaemon, connectVolumeProcess, freeMountPoint, mountedDevice } from '@lunfs/host';
 import { examples } from '../command.js';
 import { useData } from '../daemon-option.js';
 import { note } from '../output.js';
@@ -51,7 +51,7 @@ function named(where: string): string {
  * A process without mount and exports ends by itself, and asking it may come too late. It does not where another mount namespace (a container, a
  * program in a network namespace of ip-netns) has a copy of the mount: asked, it ends that after some seconds.
  */
-function endUnused(control: VolumeProcess): Promise<void> {
+export function endUnused(control: VolumeProcess): Promise<void> {
   return control.stop().catch(() => control.ended);
 }
 
@@ -63,6 +63,7 @@ async function endMount(directory: string, device: string): Promise<string> {
     if (control === undefined) note('umount', `${directory}: its process was gone; the next mount of ${device} recovers the journal`);
     else if (exports.length > 0) note('umount', `${device}: ${exports.length} export(s) go on`);
     else await endUnused(control);
+    await freeMountPoint(directory);
     return uuid;
   } finally {
     control?.close();
@@ -93,6 +94,7 @@ async function endProcess(device: string, force: boolean, absent?: LunfsError): 
     if (mount !== undefined) await unmount(mount);
     if (mount === undefined || exports.length > 0) await control.stop();
     else await endUnused(control);
+    if (mount !== undefined) await freeMountPoint(mount);
     return uuid;
   } finally {
     control.close();

@@ -23,7 +23,7 @@ export const DAEMON_METHODS: Methods<Lunfsd> = {
 function volumeSpec(params: Params): VolumeSpec {
   return {
     device: params.string('device'), logicalBlockSize: params.optionalNumber('logicalBlockSize'),
-    mount: { directory: params.string('directory'), allowOther: params.boolean('allowOther'), options: params.strings('options') },
+    mount: { directory: params.string('directory'), allowOther: params.boolean('allowOther'), seal: params.boolean('seal'), options: params.strings('options') },
   };
 }
 

@@ -28,6 +28,8 @@ export interface Declaration {
   /** Absolute. */
   readonly directory: string;
   readonly allowOther: boolean;
+  /** Nothing is to be written to the directory while it is not mounted. */
+  readonly seal: boolean;
   /** The kernel's mount options. */
   readonly options: readonly string[];
   /** Only for the boot of this id. */
@@ -157,7 +159,7 @@ function parse(file: string, text: string): Declaration[] {
 }
 
 function declaration(file: string, where: string, value: unknown): Declaration {
-  const { uuid, device, directory, allowOther, options, boot, unmounted, ...more } = asObject(file, where, value);
+  const { uuid, device, directory, allowOther, seal, options, boot, unmounted, ...more } = asObject(file, where, value);
   nothingMore(file, where, more);
   if (typeof uuid !== 'string' || !/^[0-9A-F]{32}$/.test(uuid)) throw broken(file, `${where}: "uuid" is not 32 hex digits in upper case`);
   const absolute = (name: string, text: unknown): string => {
@@ -165,12 +167,13 @@ function declaration(file: string, where: string, value: unknown): Declaration {
     return text;
   };
   if (typeof allowOther !== 'boolean') throw broken(file, `${where}: "allowOther" is neither true nor false`);
+  if (typeof seal !== 'boolean') throw broken(file, `${where}: "seal" is neither true nor false`);
   if (!Array.isArray(options) || !options.every((one) => typeof one === 'string' && /^[a-z_]+(=[\w.:/-]+)?$/.test(one))) throw broken(file, `${where}: "options" is no list of mount options`);
   const id = (name: string, text: unknown): string | undefined => {
     if (text !== undefined && (typeof text !== 'string' || !/^[0-9a-f-]{1,64}$/.test(text))) throw broken(file, `${where}: "${name}" is no id of a boot`);
     return text;
   };
-  return { uuid, device: absolute('device', device), directory: absolute('directory', directory), allowOther, options: options as string[], boot: id('boot', boot), unmounted: id('unmounted', unmounted) };
+  return { uuid, device: absolute('device', device), directory: absolute('directory', directory), allowOther, seal, options: options as string[], boot: id('boot', boot), unmounted: id('unmounted', unmounted) };
 }
 
 function asObject(file: string, where: string, value: unknown): Record<string, unknown> {

@@ -15,7 +15,9 @@ import { pause } from '../clock.js';
 import { lineSplitter } from '../control-protocol.js';
 
 /** What the program that looks at devices says of one. */
-export type ProbedDevice = VolumeDevice;
+export interface ProbedDevice extends VolumeDevice {
+  readonly label: string;
+}
 
 /** A device that has not answered by then does not take part: it could not be used either. */
 const PROBE_MS = 5000;
@@ -24,7 +26,7 @@ const CLASS = '/sys/class/block';
 const NO_LUN = /^(?:ram|zram|sr|fd)\d/;
 
 /** All devices of this host with a volume on them. */
-export async function volumesHere(): Promise<VolumeDevice[]> {
+export async function volumesHere(): Promise<ProbedDevice[]> {
   const candidates = fs.readdirSync(CLASS).sort().flatMap((name) => {
     const facts = NO_LUN.test(name) ? undefined : factsOf(`/dev/${name.replaceAll('!', '/')}`);
     // What stands below a multipath map is a path of it, no device of its own.
@@ -62,8 +64,8 @@ export async function deviceOf(uuid: string, seen: string, here: Promise<readonl
   throw new ClusterError('DEVICE_AWAITED', `no device of this host carries the volume ${uuid}, or it does not answer (it was ${seen}): attach the LUN, and it is mounted`, { uuid, device: seen }, undefined, 'ENODEV');
 }
 
-async function probe(devices: readonly string[]): Promise<VolumeDevice[]> {
-  const found: VolumeDevice[] = [];
+async function probe(devices: readonly string[]): Promise<ProbedDevice[]> {
+  const found: ProbedDevice[] = [];
   if (devices.length === 0) return found;
   const child = spawn(process.execPath, [fileURLToPath(new URL('./probe/main.js', import.meta.url)), JSON.stringify(devices)], { stdio: ['ignore', 'pipe', 'ignore'], cwd: '/' });
   child.stdout.on('data', lineSplitter((line) => void found.push(JSON.parse(line) as ProbedDevice)));

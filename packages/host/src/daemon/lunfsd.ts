@@ -8,6 +8,7 @@ import { type ClusterConfig, type ClusterNode, DEFAULT_CLUSTER_CONF, type Heartb
 import { pause } from '../clock.js';
 import { type OpenedVolume, inspectVolume, slotHolders } from '../cluster/joining.js';
 import type { VolumeFacts } from '../host-volume.js';
+import { freeMountPoint } from '../mount-point.js';
 import { daemonPaths, deviceIdentity, runDirectory } from '../run-directory.js';
 import { type Declaration, DeclaredState, stateDirectory } from './declared.js';
 import { clonesOf, deviceOf, volumesHere } from './devices.js';
@@ -121,7 +122,7 @@ export class Lunfsd implements NodeOf {
    */
   async mount(spec: VolumeSpec, persistence: Persistence): Promise<VolumeFacts> {
     if (this.#leaving) throw new ClusterError('DAEMON_LEAVES', 'lunfsd is leaving the cluster; start it again: lunfs up', {});
-    const { directory, allowOther = false, options = [] } = spec.mount;
+    const { directory, allowOther = false, seal = false, options = [] } = spec.mount;
     const leaving = this.#byDevice(spec.device);
     if (leaving?.leaving) await leaving.ended;
     // Its device may have another name by now.
@@ -138,7 +139,7 @@ export class Lunfsd implements NodeOf {
     void volume.ended.then(() => this.#volumes.delete(volume));
     const facts = await volume.start();
     try {
-      await this.declared.put({ uuid: facts.uuid, device: spec.device, directory, allowOther, options, boot: persistence === 'boot' ? this.declared.boot : undefined });
+      await this.declared.put({ uuid: facts.uuid, device: spec.device, directory, allowOther, seal, options, boot: persistence === 'boot' ? this.declared.boot : undefined });
     } catch (error) {
       await volume.stop();
       throw error;
@@ -155,6 +156,7 @@ export class Lunfsd implements NodeOf {
     }
     if (volume?.uuid !== undefined) await this.declared.remove(volume.uuid);
     await volume?.stop();
+    if (volume !== undefined) await freeMountPoint(volume.spec.mount.directory);
   }
 
   /** A volume that was unmounted is not to be mounted again. `where`: directory or UUID. False if that was not declared. */
@@ -162,8 +164,10 @@ export class Lunfsd implements NodeOf {
     const volume = this.#byName(where);
     if (volume?.leaving) await volume.ended;
     const found = this.declared.mounts.find(({ uuid, directory }) => uuid === where || directory === where);
-    if (found !== undefined) await this.declared.remove(found.uuid);
-    return found !== undefined;
+    if (found === undefined) return false;
+    await this.declared.remove(found.uuid);
+    await freeMountPoint(found.directory);
+    return true;
   }
 
   #byName(where: string): ManagedVolume | undefined {
@@ -178,8 +182,8 @@ export class Lunfsd implements NodeOf {
 
   /** What is declared begins to come back; nothing waits for anything else. */
   #restore(): void {
-    this.restored = Promise.all(this.declared.mounts.filter(({ unmounted }) => unmounted === undefined).map(async ({ uuid, device, directory, allowOther, options }) => {
-      const volume = new ManagedVolume(this, { device, mount: { directory, allowOther, options } }, uuid);
+    this.restored = Promise.all(this.declared.mounts.filter(({ unmounted }) => unmounted === undefined).map(async ({ uuid, device, ...mount }) => {
+      const volume = new ManagedVolume(this, { device, mount }, uuid);
       this.#volumes.add(volume);
       this.#watchEnd(volume);
       await volume.restore();

@@ -5,8 +5,8 @@ import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { Cleanup, tempDir } from '../../../../test/support/temp.js';
 import { type Declaration, DeclaredState, stateDirectory } from '../../src/daemon/declared.js';
 
-const A: Declaration = { uuid: 'A'.repeat(32), device: '/dev/mapper/a', directory: '/srv/a', allowOther: true, options: ['noatime'] };
-const B: Declaration = { uuid: 'B'.repeat(32), device: '/dev/mapper/b', directory: '/srv/b', allowOther: false, options: [] };
+const A: Declaration = { uuid: 'A'.repeat(32), device: '/dev/mapper/a', directory: '/srv/a', allowOther: true, seal: true, options: ['noatime'] };
+const B: Declaration = { uuid: 'B'.repeat(32), device: '/dev/mapper/b', directory: '/srv/b', allowOther: false, seal: false, options: [] };
 const BOOT = '11111111-2222-3333-4444-555555555555';
 
 const cleanup = new Cleanup();
@@ -74,6 +74,7 @@ describe('a file that is not understood in every part is named, with what to do'
     ['a UUID that is none', whole([{ ...A, uuid: 'a'.repeat(32) }]), '"uuid"'],
     ['a relative directory', whole([{ ...A, directory: 'srv' }]), '"directory" is no absolute path'],
     ['a device with a NUL', whole([{ ...A, device: '/dev/\0' }]), '"device" is no absolute path'],
+    ['a seal that is none', whole([{ ...A, seal: 'yes' }]), '"seal" is neither true nor false'],
     ['an option that is several', whole([{ ...A, options: ['noatime,suid'] }]), '"options"'],
     ['a boot that is none', whole([{ ...A, boot: 7 }]), '"boot" is no id of a boot'],
     ['more of a mount', whole([{ ...A, writeback: true }]), '"writeback" means nothing'],

@@ -91,7 +91,7 @@ describe.skipIf(lacks('ocfs2-tools', 'fuse', 'loop'))('declared mounts', () => {
     await expect.poll(status, { timeout: 60_000 }).toMatchObject([rests]);
     await host.must('down');
     const whole = JSON.parse(fs.readFileSync(state, 'utf8')) as { mounts: object[] };
-    const text = JSON.stringify({ ...whole, mounts: [...whole.mounts, { uuid: '0123456789ABCDEF0123456789ABCDEF', device: '/dev/no-such', directory: other, allowOther: true, options: [] }] });
+    const text = JSON.stringify({ ...whole, mounts: [...whole.mounts, { uuid: '0123456789ABCDEF0123456789ABCDEF', device: '/dev/no-such', directory: other, allowOther: true, seal: false, options: [] }] });
     fs.writeFileSync(state, text.slice(0, -1));
     await expect(host.up()).rejects.toThrow(`${state}, which says what this host is to have mounted, is broken`);
     fs.writeFileSync(state, text);

@@ -11,7 +11,7 @@ async function probe(path: string): Promise<void> {
     const device = await openDevice(path);
     try {
       const { geo } = await RawReader.open(device);
-      const found: ProbedDevice = { device: path, uuid: geo.uuidText };
+      const found: ProbedDevice = { device: path, uuid: geo.uuidText, label: geo.label };
       process.stdout.write(`${JSON.stringify(found)}\n`);
     } finally {
       await device.close();
