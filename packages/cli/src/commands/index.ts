@@ -15,6 +15,7 @@ export const commands: readonly CommandEntry[] = [
   { name: 'up', load: async () => (await import('./up.js')).up },
   { name: 'down', load: async () => (await import('./up.js')).down },
   { name: 'status', load: async () => (await import('./cluster.js')).status },
+  { name: 'install-units', load: async () => (await import('./install-units.js')).installUnits },
   { name: 'cluster', load: async () => (await import('./cluster.js')).cluster },
   { name: 'locks', load: async () => (await import('./locks.js')).locks },
   { name: 'lun', load: async () => (await import('./lun/index.js')).lun },

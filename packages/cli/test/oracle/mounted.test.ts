@@ -29,7 +29,7 @@ afterAll(async () => {
   cli.end();
 });
 
-it('mounts, serves disks through the process, refuses the device by name, and unmounts', async () => {
+it('mounts, serves disks through the process, refuses the device by name, and unmounts', { timeout: 180_000 }, async () => {
   await cli.must('mount', 'lun.img', 'mnt');
   fs.writeFileSync(path.join(mountPoint, 'file'), 'through the mount');
   expect(await cli.json('info', 'lun.img')).toMatchObject({ inUse: { mount: mountPoint, exports: [] } });

@@ -8,6 +8,7 @@ import { exitCodeOf } from '../volume-process.js';
 import { DAEMON_METHODS } from './api.js';
 import { Lunfsd } from './lunfsd.js';
 import type { DaemonOptions } from './options.js';
+import { ServiceManager } from './service.js';
 
 async function main(): Promise<number> {
   const options = JSON.parse(process.argv[2]) as DaemonOptions;
@@ -20,11 +21,14 @@ async function main(): Promise<number> {
   process.on('SIGINT', stop);
   process.on('SIGHUP', () => undefined);
   const log = (line: string): void => void process.stderr.write(`${timestamp()} ${line}\n`);
+  const service = ServiceManager.of(process.env, log);
   try {
     const daemon = await Lunfsd.start({ ...options, log });
     const control = await ControlServer.listen(daemonPaths(options.data).control, { methods: DAEMON_METHODS, target: daemon, stop });
     reportStart({ ready: daemon.facts() });
+    void daemon.restored.then(() => service?.ready(() => daemon.facts().volumes));
     await asked;
+    service?.stopping();
     await daemon.leave();
     control.close();
     return 0;
