@@ -155,12 +155,11 @@ export class NodeRecovery {
     for (const { slot, node } of slotMap.taken()) {
       if (node === member.node || this.#dead.has(node)) continue;
       const journal = this.#journalLock(sys.journal[slot]);
-      if (!(await locks.tryLock(journal, EX))) {
-        await locks.surrender(journal);
-        continue;
-      }
-      locks.drop(journal, EX);
-      this.#dead.add(node);
+      const dead = await locks.tryLock(journal, EX);
+      if (dead) locks.drop(journal, EX);
+      // Not kept: who mounts before the slot is recovered would take its owner for alive, and read what is yet to be replayed.
+      await locks.surrender(journal);
+      if (dead) this.#dead.add(node);
     }
   }
 

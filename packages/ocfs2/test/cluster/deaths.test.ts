@@ -76,6 +76,25 @@ describe('a block that was handed over and changed by the next holder', () => {
   });
 });
 
+test('two who mount at once when all have died: neither reads what is yet to be replayed', { timeout: 300_000 }, async () => {
+  for (let i = 0; i < 6; i++) {
+    const cluster = await TestCluster.make(SEED + i);
+    const a = await cluster.mount(1), b = await cluster.mount(2);
+    const { root } = a.volume.names;
+    for (const [node, name] of [[a, 'a'], [b, 'b']] as const) for (let n = 0; n < 10; n++) await create(node, root, `${name}${n}`, name);
+    const names = await list(b, root); // its last ones are in its log alone
+    for (const { volume } of [a, b]) await volume.sync();
+    for (const { number } of [a, b]) cluster.kill(number);
+    const mounted = await Promise.all([3, 4].map(async (number) => {
+      const node = await cluster.mount(number);
+      expect(await list(node, root), `node ${number}`).toEqual(names);
+      return node;
+    }));
+    for (const node of mounted) await cluster.unmount(node);
+    await expectClean(cluster.lun);
+  }
+});
+
 test('who dies at any write of a recovery is recovered with what it had taken over', { timeout: 300_000 }, async () => {
   for (let writes = 0, over = false; !over; writes++) {
     const cluster = await TestCluster.make(13);
