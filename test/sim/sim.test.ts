@@ -40,8 +40,7 @@ describe('the simulator', { timeout: 600_000 }, () => {
     await run({ seed: fixed, steps: 600, faults: ['double', 'crash', 'kill'], maps: false });
   });
 
-  test('stopped programs: whoever is caught before a system call is ended before it can make it', async () => {
-    // Without the supervising thread's look at pulses one of these writes past its deadline.
+  test('stopped programs', async () => {
     expect((await run({ seed: 1018, steps: 400, faults: ['stop'], maps: false })).faults.stop).toBeGreaterThan(0);
   });
 

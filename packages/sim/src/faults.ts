@@ -1,6 +1,7 @@
 /** What goes wrong in a simulation, when and where by the seed. */
 import type { Random } from '@lunfs/device';
 import { QUIET_MS } from '@lunfs/host';
+import type { Daemon } from './daemon.js';
 import type { Machine } from './machine.js';
 import type { Threads } from './threads.js';
 import type { World } from './world.js';
@@ -20,12 +21,16 @@ const MIB = 1 << 20;
 const LARGER = 60 * MIB;
 const FAR_LARGER = 1100 * MIB;
 const LARGEST = 3000 * MIB;
+/** What was stopped runs for so long, at least, before it is stopped again: the deadline is renewed, or the process is ended. */
+const PAUSE_MS = 5000;
 /** Who grows the volume loses power at one of so many writes. */
 const GROWTH_WRITES = 15;
 
 export class Faults {
   readonly counts: Record<string, number> = {};
   #ended = false;
+  /** Until when programs of a machine are stopped, or have just gone on. */
+  readonly #stopsUntil = new WeakMap<Daemon, number>();
 
   constructor(private readonly world: World, private readonly machines: readonly Machine[], private readonly random: Random, private readonly kinds: readonly FaultKind[]) {}
 
@@ -125,28 +130,35 @@ export class Faults {
    * if neither program runs that could end it before: docs/fencing.md counts it among what remains, so only one that lunfsd watches is caught there.
    */
   #stop({ daemon }: Machine): void {
-    if (daemon === undefined) return;
     const { random, world } = this;
+    // One at a time: a second one could stop lunfsd when a thread has just been caught.
+    if (daemon === undefined || world.time.now() < (this.#stopsUntil.get(daemon) ?? 0)) return;
     const { program: { threads: lunfsd }, process } = daemon;
     const volume = process?.threads;
     const both = random.chance(0.3);
     // Half of them are over before anybody is dead.
     const ms = random.float() * (random.chance(0.5) ? 8000 : 30_000);
-    const go = (threads: Threads, after: number): void => void world.time.after(after, () => threads.go(random));
-    if ((both || random.chance(0.5)) && volume?.caught !== true) {
+    const go = (threads: Threads, after: number): void => {
+      this.#stopsUntil.set(daemon, Math.max(this.#stopsUntil.get(daemon) ?? 0, world.time.now() + after + PAUSE_MS));
+      world.time.after(after, () => threads.go(random));
+    };
+    if (both || random.chance(0.5)) {
       lunfsd.stop(!both && random.chance(0.5));
       go(lunfsd, ms);
       if (!both) return;
     }
     if (volume === undefined) return;
     const caught = !lunfsd.stopped && random.chance(0.5);
-    volume.stop(caught);
-    if (!caught || random.chance(0.5)) return go(volume, both ? random.float() * 2 * ms : ms);
+    if (!caught || random.chance(0.5)) {
+      volume.stop(caught);
+      return go(volume, both ? random.float() * 2 * ms : ms);
+    }
     // When lunfsd has had the time to end it, it is stopped, too, and would not be there when the deadline is over.
-    const late = QUIET_MS + world.timeouts.fenceMs;
-    world.time.after(late, () => this.#ended || lunfsd.stop(false));
-    go(volume, late + world.timeouts.deadMs + ms);
-    go(lunfsd, late + world.timeouts.deadMs + 2 * ms);
+    const { deadMs, fenceMs } = world.timeouts;
+    const late = QUIET_MS + fenceMs;
+    volume.stop(true, () => world.time.after(late, () => this.#ended || lunfsd.stop(false)));
+    go(volume, late + deadMs + ms / 4);
+    go(lunfsd, late + 2 * deadMs + ms);
   }
 
   /** The LUN becomes larger, and one machine grows the volume, or two; its power may fail at any write. */

@@ -45,9 +45,8 @@ export class Threads {
   readonly main: Thread;
   readonly #all: Thread[] = [];
   #stopped = false;
-  /** Whether the next system call is to be caught; and whether that is asked for, or has happened, since it last went on. */
-  #catches = false;
-  caught = false;
+  /** Told when the next system call is caught; undefined: none is to be. */
+  #catches: (() => void) | undefined;
 
   constructor(private readonly time: VirtualTime) {
     this.main = this.add();
@@ -64,16 +63,16 @@ export class Threads {
     return this.#stopped;
   }
 
-  /** SIGSTOP. `caught`: it comes when a thread is about to make its next system call. */
-  stop(caught: boolean): void {
+  /** SIGSTOP. `caught`: it comes when a thread is about to make its next system call; `then` is called then. */
+  stop(caught: boolean, then: () => void = () => undefined): void {
     if (this.#stopped) return;
-    this.#catches = this.caught = caught;
+    this.#catches = caught ? then : undefined;
     if (!caught) this.#halt();
   }
 
   /** SIGCONT. */
   go(random: Random): void {
-    this.#catches = this.caught = false;
+    this.#catches = undefined;
     if (!this.#stopped) return;
     this.#stopped = false;
     for (const thread of this.#all) thread.go(random.float() * WAKE_MS);
@@ -81,9 +80,11 @@ export class Threads {
 
   /** What `thread` does next is a system call that nothing stands before any more. */
   call(thread: Thread, fn: () => void): void {
-    if (this.#catches) {
-      this.#catches = false;
+    const then = this.#catches;
+    if (then !== undefined) {
+      this.#catches = undefined;
       this.#halt();
+      then();
     }
     thread.run(fn);
   }
