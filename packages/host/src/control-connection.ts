@@ -26,7 +26,7 @@ export class ControlConnection {
   readonly ended: Promise<void>;
 
   /** `gone`: what calls under way fail with when the process ends. */
-  protected constructor(private readonly socket: net.Socket, gone: () => LunfsError) {
+  protected constructor(private readonly socket: net.Socket, private readonly gone: () => LunfsError) {
     const split = lineSplitter((text) => this.#received(JSON.parse(text) as Response));
     socket.on('data', (chunk) => {
       try {
@@ -51,6 +51,8 @@ export class ControlConnection {
   }
 
   protected call<T>(method: string, params: object = {}, progress?: (done: number, total: number) => void): Promise<T> {
+    // The end has settled what was under way then; nothing would settle this.
+    if (this.socket.closed) return Promise.reject(this.gone());
     const id = this.#next++;
     return new Promise<T>((resolve, reject) => {
       this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject, progress });

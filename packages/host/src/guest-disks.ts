@@ -42,7 +42,7 @@ export class VolumeDisks implements DiskSource {
     }
   }
 
-  async release({ device, exportName }: DiskEndpoint): Promise<void> {
+  async release({ device, exportName }: DiskEndpoint, { shared }: { readonly shared: boolean }): Promise<void> {
     const control = await connectIfAny(device);
     if (control === undefined) return;
     try {
@@ -50,7 +50,7 @@ export class VolumeDisks implements DiskSource {
         const found = (await control.status()).exports.find(({ name }) => name === exportName);
         if (found === undefined) return;
         if (found.connections === 0) break;
-        if (waited >= LAST_CLIENT_MS) return;
+        if (shared || waited >= LAST_CLIENT_MS) return;
         await pause(LOOK_MS);
       }
       const { mount, exports } = await control.status();

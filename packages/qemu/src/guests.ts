@@ -35,8 +35,8 @@ export const POWERDOWN_MS = 60_000;
 export interface DiskSource {
   /** Make the disk reachable for this guest of this host. Throws GUEST_DISK_IN_USE when another guest has it, unless this one is `incoming`. */
   attach(disk: DiskDefinition, use: { readonly guest: string; readonly incoming: boolean }): Promise<DiskEndpoint>;
-  /** The guest has no connection to it any more. What is gone already is no error. */
-  release(endpoint: DiskEndpoint): Promise<void>;
+  /** The guest has no connection to it any more. `shared`: another may have, over a migration; then it stays. What is gone already is no error. */
+  release(endpoint: DiskEndpoint, use: { readonly shared: boolean }): Promise<void>;
   /** Give the disk this size. New connections see it. */
   resize(endpoint: DiskEndpoint, size: number): Promise<void>;
 }
@@ -65,6 +65,8 @@ export interface StopOptions {
   readonly timeoutMs?: number;
   /** SIGKILL a QEMU that does not end. */
   readonly force?: boolean;
+  /** It migrated, or was to: its disks are another's now. */
+  readonly handedOver?: boolean;
 }
 
 interface Run {
@@ -134,7 +136,7 @@ export class Guests {
         }
       } catch (error) {
         await removeTaps(ownTaps(definition));
-        for (const { endpoint } of disks) await this.options.disks.release(endpoint);
+        for (const { endpoint } of disks) await this.options.disks.release(endpoint, { shared: incoming });
         removeRunFiles(paths);
         throw error;
       }
@@ -146,7 +148,7 @@ export class Guests {
    * Stop a guest: ask it to shut down, after `timeoutMs` end its QEMU, which is like cutting the power of a machine whose disks have
    * caches that keep what they acknowledged. Resolves to what it took. Throws GUEST_STUCK when QEMU does not end and `force` is not given.
    */
-  stop(name: string, { timeoutMs = POWERDOWN_MS, force = false }: StopOptions = {}): Promise<'was-off' | 'shut-down' | 'quit' | 'killed'> {
+  stop(name: string, { timeoutMs = POWERDOWN_MS, force = false, handedOver = false }: StopOptions = {}): Promise<'was-off' | 'shut-down' | 'quit' | 'killed'> {
     return this.#alone(guestName(name), async () => {
       const run = this.#run(name);
       if (run === undefined) {
@@ -154,7 +156,7 @@ export class Guests {
         return 'was-off';
       }
       const how = run.process === undefined ? 'was-off' : await this.#end(run.process, run.paths, name, timeoutMs, force);
-      await this.#collect({ ...run, process: undefined });
+      await this.#collect({ ...run, process: undefined }, handedOver);
       return how;
     });
   }
@@ -187,7 +189,7 @@ export class Guests {
         await plugDisk(monitor, record.definition.machine, attached);
       } catch (error) {
         writeRecord(paths, record);
-        await this.options.disks.release(attached.endpoint);
+        await this.options.disks.release(attached.endpoint, { shared: false });
         throw error;
       }
       return attached;
@@ -200,7 +202,7 @@ export class Guests {
       const disk = diskOf(record, name, id);
       await unplugDisk(monitor, id);
       writeRecord(paths, { ...record, disks: record.disks.filter((one) => one !== disk) });
-      await this.options.disks.release(disk.endpoint);
+      await this.options.disks.release(disk.endpoint, { shared: false });
     });
   }
 
@@ -298,9 +300,9 @@ export class Guests {
   }
 
   /** Take back what a run of a guest had; a QEMU that never began is ended. */
-  async #collect({ paths, record, process }: Run): Promise<void> {
+  async #collect({ paths, record, process }: Run, shared = false): Promise<void> {
     if (process !== undefined) await killProcess(process, `guest ${record.definition.name}`);
-    for (const { endpoint } of record.disks) await this.options.disks.release(endpoint);
+    for (const { endpoint } of record.disks) await this.options.disks.release(endpoint, { shared });
     await removeTaps(record.taps);
     removeRunFiles(paths);
   }

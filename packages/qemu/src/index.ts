@@ -8,3 +8,5 @@ export { type Expected, QmpClient } from './qmp/client.js';
 export type { QmpEvent, QmpVersion } from './qmp/message.js';
 export type { AttachedDisk, DiskEndpoint } from './run-files.js';
 export type { DiskTrouble, GuestState, GuestStatus } from './state.js';
+export { type Migrated, migrateGuest, type MigrationOptions, type MigrationProgress } from './migration.js';
+export { moveGuest, type MoveOptions } from './move.js';

@@ -1,6 +1,8 @@
 /**
  * What a guest is doing and why, from what QEMU says of itself. Asked, not remembered from events: whoever asks finds the truth, however long
- * nobody listened. Which disk a guest was stopped for, and whether for lack of space, is in QEMU's `io-status` of the device.
+ * nobody listened. Which disk a guest was stopped for, and whether for lack of space, is in QEMU's `io-status` of the device. `cont` does not
+ * reset it for disks that have no drive name, as ours (QEMU 7.2, qmp_cont): so it counts only while the guest is stopped for I/O, and of several
+ * disks one that had trouble before may be named as well.
  */
 import { type JsonObject, isObject, violation } from './qmp/message.js';
 
@@ -45,13 +47,15 @@ const STATES: Readonly<Record<string, readonly [GuestState, string]>> = {
 /** From query-status and query-block. Throws QMP_PROTOCOL. */
 export function statusOf(status: unknown, blocks: unknown): GuestStatus {
   if (!isObject(status) || typeof status.status !== 'string') throw violation('a status without its name');
-  const troubles = troublesOf(blocks);
-  if (status.status === 'io-error') return { state: 'stopped', reason: troubleText(troubles), troubles };
+  if (status.status === 'io-error') {
+    const troubles = troublesOf(blocks);
+    return { state: 'stopped', reason: troubleText(troubles), troubles };
+  }
   const [state, reason] = STATES[status.status] ?? ['stopped', `in a state of QEMU that is called ${status.status}`];
-  return { state, reason, troubles };
+  return { state, reason, troubles: [] };
 }
 
-/** Devices whose I/O failed, by their names. `io-status` goes back to ok when the guest goes on. */
+/** Devices whose I/O failed, by their names. */
 function troublesOf(blocks: unknown): DiskTrouble[] {
   if (!Array.isArray(blocks)) throw violation('a list of block devices that is none');
   return blocks.filter(isObject).flatMap((block): DiskTrouble[] => {
