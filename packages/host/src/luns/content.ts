@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { VolumeSignature } from '@lunfs/ocfs2';
 import type { Signature } from '@lunfs/san';
-import { pause } from '../clock.js';
+import { every } from '../clock.js';
 import { lineSplitter } from '../control-protocol.js';
 
 export interface DeviceContent {
@@ -31,11 +31,15 @@ export async function contentOf(devices: readonly string[]): Promise<Map<string,
     const content = JSON.parse(line) as DeviceContent;
     found.set(content.device, content);
   }));
-  const ended = new Promise<void>((resolve) => {
-    child.once('close', () => resolve());
-    child.once('error', () => resolve());
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      stop();
+      resolve();
+    };
+    const stop = every(ANSWER_MS, done);
+    child.once('close', done);
+    child.once('error', done);
   });
-  await Promise.race([ended, pause(ANSWER_MS)]);
   // What hangs in the kernel stays until its device answers; nobody waits for it.
   child.kill('SIGKILL');
   child.stdout.destroy();
