@@ -134,7 +134,7 @@ export class VolumeFiles {
       const found = await this.child(at, name);
       place = { directory: at, name, found };
       if (found === undefined) {
-        if (names.length > 0) throw this.#missing(path);
+        if (names.length > 0) throw this.#missing(path, `: there is no "${name.toString()}" on the way to it`);
         return place;
       }
       if (isType(found, MODE.LNK) && (names.length > 0 || follow)) {
@@ -154,8 +154,8 @@ export class VolumeFiles {
     return place ?? { found: at };
   }
 
-  #missing(path: Uint8Array): UsageError {
-    return new UsageError('NOT_FOUND', 'ENOENT', `${this.label(path)} does not exist`, { path: Buffer.from(path).toString() });
+  #missing(path: Uint8Array, why = ''): UsageError {
+    return new UsageError('NOT_FOUND', 'ENOENT', `${this.label(path)} does not exist${why}`, { path: Buffer.from(path).toString() });
   }
 }
 

@@ -173,7 +173,7 @@ describe('a volume', () => {
     expect(await refused(['mv', `${image}:/one`, `${image}:/one/two`])).toMatch(/itself|below/);
     expect(await refused(['mv', '-n', `${image}:/hello`, `${image}:/renamed`])).toContain('exists');
     expect(await refused(['mkdir', `${image}:/one`])).toContain('exists');
-    expect(await refused(['mkdir', `${image}:/x/y`])).toContain('does not exist');
+    expect(await refused(['mkdir', `${image}:/x/y`])).toContain(`${image}:/x/y does not exist: there is no "x" on the way to it`);
     expect(await refused(['rm', `${image}:/one`])).toContain('-r');
     expect(await refused(['rm', '-r', `${image}:/`])).toContain('root');
     expect(await refused(['rm', `${image}:/nothing`])).toContain('does not exist');
@@ -240,8 +240,9 @@ describe('disks', () => {
     await cli.must('disk', 'resize', '--shrink', `${image}:/thin.raw`, '1M');
     const { disks } = await cli.json<{ disks: { path: string; size: number }[] }>('disk', 'ls', image);
     expect(disks.map((one) => [one.path, one.size])).toEqual([['/thick.raw', 64 * MIB], ['/thin.raw', MIB], ['/zeroed.raw', 32 * MIB]]);
-    expect(await refused(['disk', 'create', `${image}:/thin.raw`, '1M'])).toContain('there already');
-    expect(await refused(['disk', 'create', `${image}:/odd.raw`, '1000'])).toContain('4096');
+    expect(await refused(['disk', 'create', `${image}:/thin.raw`, '1M'])).toContain(`${image}:/thin.raw is there already; choose another name, or remove it first (lunfs disk rm)`);
+    expect(await refused(['disk', 'clone', `${image}:/thick.raw`, '/thin.raw'])).toContain(`${image}:/thin.raw is there already`);
+    expect(await refused(['disk', 'create', `${image}:/odd.raw`, '1000'])).toMatch(/:\/odd\.raw: .* multiple of 4096/);
     expect(await refused(['disk', 'create', `${image}:/huge.raw`, '--thick', '20G'])).toMatch(/no free cluster|space/i);
     expect(await refused(['disk', 'rm', `${image}:/missing.raw`])).toContain('missing.raw');
     await cli.must('disk', 'rm', `${image}:/thick.raw`, `${image}:/zeroed.raw`);

@@ -47,11 +47,11 @@ export interface DiskExtents extends DiskFacts {
 /** Make a disk. Throws EXISTS, NO_SPACE, DISK_SIZE; what was made of it by then is removed again. */
 export async function createDisk(volume: Volume, path: string, options: CreateDiskOptions): Promise<DiskFacts> {
   const { size, allocation, progress } = options;
-  checkSize(path, size);
+  checkSize(volume, path, size);
   const { directory, name } = splitPath(path);
   const { names, ctx } = volume;
   await withPath(volume, directory, async (dir) => {
-    const made = await names.create(dir.blkno, Buffer.from(name), { mode: S_IFREG | 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 });
+    const made = await names.create(dir.blkno, Buffer.from(name), { mode: S_IFREG | 0o600, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }).catch(takenBy(volume, path));
     try {
       if (allocation === 'thin') await truncateFile(ctx, made.blkno, size);
       else await preallocateContiguous(ctx, made.blkno, size, { zeroed: allocation === 'thick-zeroed', progress: (done) => progress?.(done, size) });
@@ -75,7 +75,7 @@ export async function cloneDisk(volume: Volume, source: string, path: string): P
   await withPath(volume, source, async (attributes) => {
     needFile(volume, source, attributes);
     await withPath(volume, directory, async (dir) => {
-      const made = await volume.names.reflink(attributes.blkno, dir.blkno, Buffer.from(name), { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 });
+      const made = await volume.names.reflink(attributes.blkno, dir.blkno, Buffer.from(name), { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }).catch(takenBy(volume, path));
       await volume.names.forget(made.blkno);
     });
   });
@@ -135,11 +135,11 @@ export function diskExtents(volume: Volume, path: string): Promise<DiskExtents> 
 
 /** Change a disk's size. Throws DISK_SHRINK unless `shrink` says that losing what lies behind the new end is meant. */
 export async function resizeDisk(volume: Volume, path: string, size: number, options: { readonly shrink?: boolean } = {}): Promise<DiskFacts> {
-  checkSize(path, size);
+  checkSize(volume, path, size);
   await withPath(volume, path, async (attributes) => {
     needFile(volume, path, attributes);
     if (size < attributes.size && !options.shrink) {
-      throw new UsageError('DISK_SHRINK', 'EINVAL', `${path} has ${attributes.size} bytes: making it ${size} destroys what lies behind. Shrink the guest's partitions first, then ask for it explicitly`, { path, size });
+      throw new UsageError('DISK_SHRINK', 'EINVAL', `${label(volume, path)} has ${attributes.size} bytes: making it ${size} destroys what lies behind. Shrink the guest's partitions first, then ask for it explicitly (--shrink)`, { path, size });
     }
     await truncateFile(volume.ctx, attributes.blkno, size);
     await volume.sync();
@@ -173,7 +173,20 @@ async function factsOf(volume: Volume, path: string, a: Attributes): Promise<Dis
   return { path, inode: a.blkno, size: a.size, allocated: a.blocks * 512, modified: a.mtime.sec, lease };
 }
 
-function checkSize(path: string, size: number): void {
+/** How error texts name a disk. */
+function label(volume: Volume, path: string): string {
+  return `${volume.geo.device}:${normalPath(path)}`;
+}
+
+/** The engine knows the place by a name and the directory's inode. */
+function takenBy(volume: Volume, path: string): (error: unknown) => never {
+  return (error) => {
+    if (!(error instanceof UsageError) || error.code !== 'EXISTS') throw error;
+    throw new UsageError('EXISTS', 'EEXIST', `${label(volume, path)} is there already; choose another name, or remove it first (lunfs disk rm)`, { path }, error);
+  };
+}
+
+function checkSize(volume: Volume, path: string, size: number): void {
   if (Number.isSafeInteger(size) && size > 0 && size % DISK_UNIT === 0) return;
-  throw new UsageError('DISK_SIZE', 'EINVAL', `${path}: a disk cannot have ${size} bytes; the size must be a positive multiple of ${DISK_UNIT}`, { path, size });
+  throw new UsageError('DISK_SIZE', 'EINVAL', `${label(volume, path)}: a disk cannot have ${size} bytes; the size must be a positive multiple of ${DISK_UNIT}`, { path, size });
 }

@@ -44,8 +44,8 @@ export interface NewInode {
 
 /** Throws NAME_INVALID or NAME_TOO_LONG unless a file can be called this. */
 export function checkName(ctx: FsContext, dir: number, name: Uint8Array): void {
-  if (name.length > MAX_NAME_LEN) throw refuse(ctx, 'NAME_TOO_LONG', 'ENAMETOOLONG', dir, `cannot have a name of ${name.length} bytes; ${MAX_NAME_LEN} are the most`);
-  if (name.length === 0 || name.includes(0x2f) || name.includes(0)) throw refuse(ctx, 'NAME_INVALID', 'EINVAL', dir, 'cannot have an empty name, or one with "/" or a zero byte');
+  if (name.length > MAX_NAME_LEN) throw refuse(ctx, 'NAME_TOO_LONG', 'ENAMETOOLONG', dir, `cannot hold a name of ${name.length} bytes; ${MAX_NAME_LEN} are the most`);
+  if (name.length === 0 || name.includes(0x2f) || name.includes(0)) throw refuse(ctx, 'NAME_INVALID', 'EINVAL', dir, 'cannot hold an empty name, or one with "/" or a zero byte');
 }
 
 /** The same for a name about to be made or removed: not `.` or `..`. */
