@@ -6,8 +6,8 @@
  */
 import { MODE, S_IFMT } from '@lunfs/ocfs2';
 import {
-  type Block, BitmapId1, ChainList, DYN, Dinode, EB_LIST, EXTENT_BLOCK, ExtentBlock, ExtentList, FL, GROUP_BITMAP, GROUP_DESC, GroupDesc, ID2, InlineData, JOURNAL_DIRTY,
-  JournalId1, LocalAlloc, RawReader, SUPER_BLOCK_BLKNO, TRUNCATE_RECS, TruncateLog, bits,
+  type Block, BitmapId1, ChainList, DISCONTIG_BITMAP_SIZE, DYN, Dinode, EB_LIST, EXTENT_BLOCK, ExtentBlock, ExtentList, FL, GROUP_BITMAP, GROUP_DESC, GROUP_LIST, GroupDesc, ID2, InlineData,
+  JOURNAL_DIRTY, JournalId1, LocalAlloc, RawReader, SUPER_BLOCK_BLKNO, TRUNCATE_RECS, TruncateLog, bits,
 } from '@lunfs/ocfs2';
 import type { BlockDevice } from '@lunfs/device';
 import fs from 'node:fs';
@@ -168,6 +168,7 @@ async function chains(reader: RawReader, block: Block): Promise<string[]> {
       const gd = GroupDesc.at(group);
       if (n === 0) lines.push(`Group Chain: ${gd.chain} Parent Inode: ${gd.parentDinode} Generation: ${gd.generation}`, checkLine(new DataView(gd.check.buffer, gd.check.byteOffset)), '## Block# Total Used Free Contig Size');
       lines.push(`${n} ${blkno} ${gd.bits} ${gd.bits - gd.freeBits} ${gd.freeBits} ${longestFree(group.bytes, gd.bits)} ${gd.size}`);
+      if (gd.size === DISCONTIG_BITMAP_SIZE && new ExtentList(group, GROUP_LIST).nextFree > 0) lines.push(...(await extents(reader, group, GROUP_LIST)));
       blkno = gd.nextGroup;
     }
   }
