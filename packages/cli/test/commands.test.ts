@@ -2,8 +2,11 @@
 import { createHash, randomBytes } from 'node:crypto';
 import * as fs from 'node:fs';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { lunfsIn } from './support/cli.js';
+
+// Each command is a start of Node, which takes a loaded machine seconds.
+vi.setConfig({ testTimeout: 300_000, hookTimeout: 300_000 });
 
 const MIB = 2 ** 20;
 const cli = lunfsIn('cli');
