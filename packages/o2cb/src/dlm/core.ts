@@ -38,7 +38,7 @@ export interface RecoveryState {
 
 /** What happens, for logs and `lunfs cluster status`. */
 export type DlmEvent =
-  | { readonly what: 'joins' | 'leaves' | 'joined' | 'left'; readonly node: number }
+  | { readonly what: 'joins' | 'leaving' | 'leaves' | 'joined' | 'left'; readonly node: number }
   | { readonly what: 'recovery-begins' | 'recovery-ends'; readonly dead: number; readonly master: number }
   | { readonly what: 'protocol'; readonly node: number; readonly message: string };
 

@@ -173,6 +173,7 @@ export class DlmDomain {
   }
 
   *#leave(): Task<Error | undefined> {
+    this.core.log({ what: 'leaving', node: this.core.local });
     yield* leave(this.core);
     this.core.log({ what: 'left', node: this.core.local });
     this.#end();

@@ -214,6 +214,7 @@ export function answerRegions(core: Core | undefined, from: number, theirs: read
 
 export function handleBeginExit(core: Core, from: number): number {
   core.exiting.add(from);
+  core.log({ what: 'leaving', node: from });
   return 0;
 }
 
