@@ -39,8 +39,8 @@ export interface BeatingOptions {
 export type RegionReport =
   | { readonly kind: 'up' | 'down'; readonly node: number }
   | { readonly kind: 'warning'; readonly warning: RegionWarning; readonly node: number; readonly block: HeartbeatBlock }
-  /** An iteration of `ms` is over. `good`: the fence was renewed if the region counts. `silent`: samples since each live node's last change; `unsure`: who may only hang; `suspects`: Region.suspects. */
-  | { readonly kind: 'beat'; readonly state: RegionState; readonly good: boolean; readonly ms: number; readonly silent: readonly (readonly [node: number, samples: number])[]; readonly unsure: readonly number[]; readonly suspects: readonly number[]; readonly failed?: string }
+  /** An iteration of `ms` is over. `good`: the fence was renewed if the region counts. `silent`: samples since each live node's last change; `unsure`: who may only hang; `suspects`, `looked`: Region's. */
+  | { readonly kind: 'beat'; readonly state: RegionState; readonly good: boolean; readonly ms: number; readonly silent: readonly (readonly [node: number, samples: number])[]; readonly unsure: readonly number[]; readonly suspects: readonly number[]; readonly looked: number; readonly failed?: string }
   /** The host was suspended for so long. */
   | { readonly kind: 'slept'; readonly ms: number }
   /** The loop has ended: after a goodbye; because it was told to without one; the incarnation being lost; for what the state says; an error. */
@@ -71,7 +71,7 @@ export class Beating {
   *iterate(): Generator<RegionRequest, boolean, Uint8Array | undefined> {
     const { clock, fence, index, report, timeouts, counts } = this.#options;
     const begun = clock.monotonic();
-    const beat = this.#region.beat(BigInt(Math.floor(clock.wall() / 1000)));
+    const beat = this.#region.beat(BigInt(Math.floor(clock.wall() / 1000)), begun);
     let sampled = begun;
     let submitted = begun;
     let skew = 0;
@@ -107,7 +107,7 @@ export class Beating {
     }
     // Too late is too late: a peer may already have begun to recover what we held.
     if (fence.lapsed(now)) return this.#ended('lost');
-    report({ kind: 'beat', state, good, ms: now - begun, silent: this.#region.silent(), unsure: this.#region.unsure(), suspects: this.#region.suspects(), ...(error === undefined ? {} : { failed: messageOf(error) }) });
+    report({ kind: 'beat', state, good, ms: now - begun, silent: this.#region.silent(), unsure: this.#region.unsure(), suspects: this.#region.suspects(now), looked: this.#region.looked, ...(error === undefined ? {} : { failed: messageOf(error) }) });
     return true;
   }
 

@@ -19,7 +19,7 @@ import type { BeatingOptions, RegionReport } from './beating.js';
 import { FenceDeadline, type FenceGrant } from './fence-deadline.js';
 import { LiveNodes, SharedLiveCounts } from './live-nodes.js';
 import { Negotiation } from './negotiation.js';
-import type { RegionState, RegionWarning } from './region.js';
+import { BLIND_MS, type RegionState, type RegionWarning } from './region.js';
 import { Suspects } from './suspects.js';
 
 /** What a region's loop is given. Memories are shared: a thread makes its own views of them. */
@@ -91,6 +91,8 @@ interface RegionEntry {
   silent: readonly (readonly [node: number, samples: number])[];
   unsure: readonly number[];
   suspects: readonly number[];
+  /** Monotonic milliseconds; see `Region.looked`. */
+  looked: number;
   /** Global: it is one of the quorum; local: its deadline is armed. */
   counts: boolean;
   settled?: (error?: LunfsError) => void;
@@ -132,10 +134,11 @@ export class Heartbeat {
   /**
    * Take in what the regions' threads have reported by now. Between threads a report is an event like any other; a thread that stood still meets those that wait in no
    * sure order. So this is called before anything that another node said is heeded: he may know of a death, and grant what the dead node held, and was
-   * himself late to know (`Region.suspects`).
+   * himself late to know (`Region.suspects`). Where a thread has not looked for long, because its reads hang or this process stood still, anybody may be dead.
    */
   catchUp(): void {
     for (const { loop } of [...this.#regions.values()]) loop?.catchUp?.();
+    for (const entry of this.#regions.values()) if (this.#blind(entry)) return this.#suspects.suspect(this.#suspected());
   }
 
   /** Nodes were added to the configuration, or taken out of it. */
@@ -162,7 +165,7 @@ export class Heartbeat {
     const { node, timeouts, scheduler, random } = this.#options;
     const fence = global ? this.#nodeFence : new FenceDeadline();
     const entry: RegionEntry = {
-      name, index, fence, live: new NodeMap(), state: 'settling', silent: [], unsure: [], suspects: [], counts: false, settled,
+      name, index, fence, live: new NodeMap(), state: 'settling', silent: [], unsure: [], suspects: [], looked: Number.NEGATIVE_INFINITY, counts: false, settled,
       negotiation: new Negotiation({
         membership: this.#members, scheduler, timeouts, fence, index, key: regionKey(name, index), approved: () => this.#renewed(entry),
       }),
@@ -248,11 +251,12 @@ export class Heartbeat {
     if (report.kind === 'down') this.#counts.enter(report.node);
   }
 
-  #beat(entry: RegionEntry, { state, good, silent, unsure, suspects, failed }: RegionReport & { kind: 'beat' }): void {
+  #beat(entry: RegionEntry, { state, good, silent, unsure, suspects, looked, failed }: RegionReport & { kind: 'beat' }): void {
     entry.state = state;
     entry.silent = silent;
     entry.unsure = unsure;
     entry.suspects = suspects;
+    entry.looked = looked;
     this.#suspects.suspect(this.#suspected());
     if (failed !== undefined) this.#options.warning(entry.name, `a beat failed: ${failed}`);
     if (!good || state !== 'steady') return;
@@ -269,14 +273,18 @@ export class Heartbeat {
     settled?.();
   }
 
-  /** A node is dead when it is in every region: who is suspected in each in which it is live. */
+  /** A node is dead when it is in every region: who is suspected in each in which it is live. Where nobody has looked for long, that is everybody. */
   #suspected(): NodeMap {
     const found = new NodeMap();
     for (const node of this.#members.live) {
       const regions = [...this.#regions.values()].filter(({ live }) => live.has(node));
-      if (regions.length > 0 && regions.every(({ suspects }) => suspects.includes(node))) found.add(node);
+      if (node !== this.#options.node && regions.length > 0 && regions.every((entry) => this.#blind(entry) || entry.suspects.includes(node))) found.add(node);
     }
     return found;
+  }
+
+  #blind({ looked }: RegionEntry): boolean {
+    return this.#options.scheduler.now() - looked >= BLIND_MS;
   }
 
   #renewed(entry: RegionEntry): void {

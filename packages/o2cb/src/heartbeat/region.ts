@@ -27,6 +27,11 @@ const OVER_SAMPLES = 3;
  * when its reads were quick and ours slow; one more is for what it grants then to be on its way here before us.
  */
 const SUSPECT_SAMPLES = 3;
+/**
+ * Without a look at the region for this long anybody may be dead, for all we know: who begins anew, marks its slot and waits three intervals before
+ * its first beat, may have done all that since.
+ */
+export const BLIND_MS = 2 * HEARTBEAT_MS;
 
 /** In how many regions nodes are live: a node comes up with its first and goes down with its last. */
 export interface LiveCounts {
@@ -102,6 +107,8 @@ interface Slot {
   live: boolean;
   /** Samples since it changed last, live or not. */
   quiet: number;
+  /** When we had looked last before we saw it change last, so when it wrote that at the earliest. Milliseconds. */
+  wrote: number;
   /** Its user is gone, and will be back. */
   over: boolean;
 }
@@ -118,6 +125,7 @@ export class Region {
   /** What our slot may hold: what we wrote last; several blocks when writes have failed, which may have come to the disk all the same. */
   #expected: { readonly seq: bigint; readonly generation: bigint; readonly node: number }[] = [];
   #written = 0n;
+  #looked = Number.NEGATIVE_INFINITY;
 
   constructor(options: RegionOptions, events: RegionEvents) {
     this.#options = options;
@@ -130,19 +138,24 @@ export class Region {
     return this.#state;
   }
 
+  /** Monotonic milliseconds: what was read last is from then or later. */
+  get looked(): number {
+    return this.#looked;
+  }
+
   /** Take in the whole region as it is before the first iteration: `REGION_BLOCKS` blocks. */
   populate(bytes: Uint8Array): void {
     const { node, blockBytes } = this.#options;
     for (let n = 0; n < REGION_BLOCKS; n++) {
       const { seq, generation } = decodeBlock(bytes.subarray(n * blockBytes, (n + 1) * blockBytes));
-      this.#slots.push({ seq, generation, equal: 0, changed: 0, live: false, quiet: 0, over: false });
+      this.#slots.push({ seq, generation, equal: 0, changed: 0, live: false, quiet: 0, wrote: Number.NEGATIVE_INFINITY, over: false });
     }
     this.#expected = [this.#slots[node]].map(({ seq, generation }) => ({ seq, generation, node }));
     if (this.#slots[node].generation !== 0n) this.#state = 'watching';
   }
 
-  /** One iteration. `seconds`: the wall clock's. Its return value is not to be had before the write is complete. */
-  *beat(seconds: bigint): Generator<RegionRequest, Beat, Uint8Array | undefined> {
+  /** One iteration, begun `now` (monotonic milliseconds). `seconds`: the wall clock's. Its return value is not to be had before the write is complete. */
+  *beat(seconds: bigint, now: number): Generator<RegionRequest, Beat, Uint8Array | undefined> {
     let changed = false;
     let good = false;
     let stranger = false;
@@ -154,6 +167,7 @@ export class Region {
       const own = this.#options.node;
       if (this.#state === 'watching' && !this.#watch(sector(own))) {
         for (const n of nodes) if (n !== own) this.#check(n, sector(n));
+        this.#looked = now;
         const block = this.#watched === WATCH_SAMPLES ? overBlock(own, sector(own)) : undefined;
         if (block) yield { op: 'write', node: own, block };
         return { good: false, stranger };
@@ -164,6 +178,7 @@ export class Region {
         if (n !== own && !this.#slots[n].live && decodeBlock(sector(n)).seq !== this.#slots[n].seq) stranger = true;
         if (this.#check(n, n === own ? block : sector(n))) changed = true;
       }
+      this.#looked = now;
       // We must be seen before we are settled, so that those we see then have seen us.
       const written = decodeBlock(block);
       this.#expected.push(written);
@@ -193,12 +208,13 @@ export class Region {
   }
 
   /**
-   * Live nodes that another node may have taken for dead already, while we have not: it has counted a little further, or sees the next
-   * generation of one whose run is over.
+   * Live nodes that another node may have taken for dead already, while we have not: it has counted a little further (much further, when our looks
+   * came late), or sees the next generation of one whose run is over. `now`: monotonic milliseconds.
    */
-  suspects(): number[] {
+  suspects(now: number): number[] {
     const enough = Math.max(1, this.#options.threshold - SUSPECT_SAMPLES);
-    return [...this.#slots.entries()].flatMap(([n, { live, equal, over }]) => (live && n !== this.#options.node && (equal >= enough || over) ? [n] : []));
+    const since = now - (enough + 1) * HEARTBEAT_MS;
+    return [...this.#slots.entries()].flatMap(([n, { live, equal, wrote, over }]) => (live && n !== this.#options.node && (equal >= enough || wrote <= since || over) ? [n] : []));
   }
 
   /**
@@ -265,8 +281,10 @@ export class Region {
       this.#events.warning('bad-checksum', n, block);
       slot.equal++;
     } else {
-      if (block.seq !== slot.seq) slot.changed++;
-      else slot.equal++;
+      if (block.seq !== slot.seq) {
+        slot.changed++;
+        slot.wrote = this.#looked;
+      } else slot.equal++;
       slot.quiet = block.seq === slot.seq && block.generation === slot.generation ? slot.quiet + 1 : 0;
       slot.seq = block.seq;
       slot.over = block.over === true;

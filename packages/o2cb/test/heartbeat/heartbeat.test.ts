@@ -79,6 +79,40 @@ describe('a cluster', () => {
     expect(seen.toSorted()).toEqual(['0 suspects ', '0 suspects 3', '1 suspects ', '1 suspects 3']);
   });
 
+  it('suspects the dead before anybody can take them for dead, however late its own looks come', () => {
+    for (let seed = 1; seed <= 60; seed++) {
+      const cluster = started(3, { seed });
+      const [a, b, c] = cluster.nodes;
+      const { threshold } = cluster.timeouts;
+      const hang = 3000 + cluster.random.int(12_000);
+      c.crash();
+      cluster.run(cluster.random.int(threshold * 2000));
+      b.path(A).hungUntil = cluster.time.now() + hang;
+      for (let i = 0; i < 900 && !a.told.includes('down 2'); i++) cluster.run(100);
+      b.heartbeat.catchUp();
+      expect(b.told.includes('down 2') || b.heartbeat.suspicion.suspects.has(2), `seed ${seed}`).toBe(true);
+      cluster.run(20_000);
+      expect([[...b.heartbeat.suspicion.suspects], b.told, b.losses]).toEqual([[], ['down 2'], []]);
+    }
+  });
+
+  it('suspects everybody while its disk does not answer: they may have begun anew', () => {
+    const cluster = started(3);
+    const [, b, c] = cluster.nodes;
+    b.path(A).hungUntil = cluster.time.now() + 16_000;
+    c.crash();
+    c.boot();
+    c.start(A);
+    for (let i = 0; i < 15; i++) {
+      cluster.run(1000);
+      b.heartbeat.catchUp();
+      // Its last look was up to one interval before.
+      if (i >= 3) expect([...b.heartbeat.suspicion.suspects]).toEqual([0, 2]);
+    }
+    cluster.run(30_000);
+    expect([[...b.heartbeat.suspicion.suspects], b.told]).toEqual([[], ['down 2', 'up 2']]);
+  });
+
   it('knows a restart within the threshold', () => {
     const cluster = started(2);
     const [a, b] = cluster.nodes;

@@ -59,6 +59,8 @@ class Bench {
   readonly counts = new SharedLiveCounts();
   readonly blockBytes: number;
   seconds = 1000n;
+  /** Milliseconds. */
+  now = 0;
   writes = 0;
   fail?: 'read' | 'write';
 
@@ -82,8 +84,9 @@ class Bench {
   }
 
   /** One iteration; gives what it reported. */
-  beat(): { good: boolean; events: string[]; failed: boolean } {
-    const beat = this.region.beat((this.seconds += 2n));
+  beat(afterMs = 2000): { good: boolean; events: string[]; failed: boolean } {
+    this.now += afterMs;
+    const beat = this.region.beat((this.seconds += 2n), this.now);
     let step = beat.next();
     while (step.done !== true) {
       const request: RegionRequest = step.value;
@@ -125,7 +128,7 @@ describe('a region', () => {
     region.populate(disk.slice());
     for (at = 0; at < 115; at += 2) {
       disk.set(sample(at));
-      const beat = region.beat(BigInt(at + 1));
+      const beat = region.beat(BigInt(at + 1), at * 1000);
       beat.next();
       const { value } = beat.next(disk.slice(0, 10 * 512));
       disk.set((value as { block: Uint8Array }).block, 9 * 512);
@@ -271,7 +274,7 @@ describe('a region', () => {
     const bench = settled({ threshold: 7 });
     const suspects = (): number[] => {
       bench.beat();
-      return bench.region.suspects();
+      return bench.region.suspects(bench.now);
     };
     for (let seq = 1n; seq < 4n; seq++) for (const node of [1, 2]) {
       bench.put(node, seq, 3n);
@@ -287,6 +290,28 @@ describe('a region', () => {
     expect(suspects()).toEqual([2]);
     bench.put(2, 11n, 4n);
     expect([suspects(), bench.region.silent()]).toEqual([[], [[0, 0]]]);
+  });
+
+  it('suspects, when its looks came late, whom others may have found dead by now', () => {
+    const bench = settled({ threshold: 7 });
+    for (let seq = 1n; seq < 6n; seq++) {
+      bench.put(1, seq, 3n);
+      bench.beat();
+    }
+    // What it sees now may have been written seven seconds ago.
+    bench.put(1, 9n, 3n);
+    bench.beat(7000);
+    const suspects = (): number[] => {
+      bench.beat();
+      return bench.region.suspects(bench.now);
+    };
+    expect([bench.region.suspects(bench.now), suspects(), suspects()]).toEqual([[], [], [1]]);
+    bench.put(1, 10n, 3n);
+    expect(suspects()).toEqual([]);
+    bench.fail = 'read';
+    const { looked } = bench.region;
+    bench.beat();
+    expect([bench.region.looked, bench.now - looked]).toEqual([looked, 2000]);
   });
 
   it('is unsure of those who went without goodbye until they were quiet for long enough', () => {
@@ -322,7 +347,7 @@ describe('a region', () => {
 
   it('reads no more than from the lowest to the highest node, and writes its own sector alone', () => {
     const bench = new Bench({ node: 4, configured: () => new NodeMap([3, 4, 8]) });
-    const beat = bench.region.beat(1n);
+    const beat = bench.region.beat(1n, 0);
     expect(beat.next().value).toEqual({ op: 'read', first: 3, count: 6 });
     expect(beat.next(new Uint8Array(6 * 512)).value).toMatchObject({ op: 'write', node: 4 });
   });
