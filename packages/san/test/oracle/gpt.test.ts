@@ -85,7 +85,8 @@ describe('growPartition', () => {
       const limit = last ? after.lastlba : before.partitions[index].start - 1;
       expect([grown.start * 512, limit - (grown.start + grown.size - 1) < 2048, grown.start + grown.size - 1 <= limit]).toEqual([made.plan.start, true, true]);
       expect(await must('sgdisk', ['--verify', file])).toContain('No problems found');
-      const parted = await exec('parted', ['-s', '-m', file, 'unit', 's', 'print']);
+      // In a locale of ASCII it complains of the partitions' names.
+      const parted = await exec('parted', ['-s', '-m', file, 'unit', 's', 'print'], { env: { LC_ALL: 'C.UTF-8' } });
       expect([parted.status, parted.stderr]).toEqual([0, '']);
       expect(parted.stdout).toContain(`\n${index}:${grown.start}s:${grown.start + grown.size - 1}s:${grown.size}s:`);
       // What was saved brings the old table back.
