@@ -122,7 +122,7 @@ export class VolumeHandler implements FuseHandler<MountedFile, MountedDirectory>
     const ino = this.#ino(nodeid);
     const { size } = changes;
     // The kernel writes nothing back of the file before it has this answer.
-    return this.#shared && size !== undefined ? whilePagesMayGo(this.volume.ctx, ino, size, size, () => this.#change(ino, changes)) : this.#change(ino, changes);
+    return this.#shared && size !== undefined ? whilePagesMayGo(this.volume.ctx, ino, size, () => this.#change(ino, changes)) : this.#change(ino, changes);
   }
 
   async #change(ino: number, changes: AttributeChanges): Promise<AttributesReply> {

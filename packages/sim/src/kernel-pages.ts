@@ -86,7 +86,7 @@ export class KernelPages implements HostCaches {
 
   async resize(ino: number, size: number): Promise<void> {
     const { ctx } = this.volume;
-    const mine = (this.#noWriteBack.get(ino) ?? Promise.resolve()).then(() => whilePagesMayGo(ctx, ino, size, size, () => truncateFile(ctx, ino, size)));
+    const mine = (this.#noWriteBack.get(ino) ?? Promise.resolve()).then(() => whilePagesMayGo(ctx, ino, size, () => truncateFile(ctx, ino, size)));
     this.#noWriteBack.set(ino, mine.catch(() => undefined));
     await mine;
   }

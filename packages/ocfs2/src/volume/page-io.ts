@@ -17,6 +17,8 @@
  *  3. for W, which another node may have that waits for M: they go without. Linux's page cache does so always. What a read
  *     finds then may be half of a write that is under way; its page is gone before anything is granted to anyone;
  *  4. for other locks: these rank after M, and their holders never wait for M (locking/levels.ts).
+ * Of a lock that goes down from PR no page is dirty, so `drop` waits for no write: truncates wait until it has ended. (A page that somebody has pinned can be
+ * changed after all; there is no lock under which it could be stored, so its write-back fails, and with it the next fsync.)
  * A request that waited for its locks in the usual way does its work there or here, never twice: what comes too late finds it taken.
  *
  * Why no page is left. A pass of `drop` takes what was filled before it. A read that came before a pass and lies within it has its pages
@@ -54,7 +56,7 @@ export function pageRead(ctx: FsContext, ino: number, offset: number, into: Uint
         release();
       }
     };
-    return inTurn(state, { from: offset, to: end, write: false, came: pages.passes }, {
+    return inTurn(state, { from: offset, to: end, kind: 'read', came: pages.passes }, {
       usual: (claim) => read(state.ranges, ctx.engine.locks, claim, false),
       admitted: async (drop) => (await read(drop.ranges, drop.locks, () => true, true))!,
     });
@@ -63,18 +65,20 @@ export function pageRead(ctx: FsContext, ino: number, offset: number, into: Uint
 
 /** Write what the kernel's cache writes back. The file does not grow by it, and data is on the device when it resolves. */
 export async function pageWrite(ctx: FsContext, ino: number, offset: number, from: Uint8Array): Promise<void> {
-  await whilePagesMayGo(ctx, ino, offset, offset + from.length, async () => {
+  await change(ctx, ino, { from: offset, to: offset + from.length, kind: 'write-back' }, async () => {
     const size = await ctx.engine.read('size', (op) => lockFile(op, ctx, ino, EX).di.size);
     if (offset < size) await writeFile(ctx, ino, offset, from.subarray(0, size - offset));
   });
 }
 
-/**
- * A request that changes the file and that pages of it may wait for: `work` runs with the file's locks held at EX, and its byte ranges
- * are its own. Operations of it take other locks than the file's only if they rank after these.
- */
-export function whilePagesMayGo<T>(ctx: FsContext, ino: number, from: number, to: number, work: () => Promise<T>): Promise<T> {
-  return withFile(ctx, ino, (state) => inTurn(state, { from, to, write: true, came: state.pages.passes }, {
+/** Change a file's size by `work`, which takes other locks than the file's only if they rank after these: the kernel sends no write-back of the file before it is answered. */
+export function whilePagesMayGo<T>(ctx: FsContext, ino: number, size: number, work: () => Promise<T>): Promise<T> {
+  return change(ctx, ino, { from: size, to: size, kind: 'truncate' }, work);
+}
+
+/** `work` runs with the file's locks held at EX, and its byte ranges are its own. */
+function change<T>(ctx: FsContext, ino: number, request: Omit<PageRequest, 'came'>, work: () => Promise<T>): Promise<T> {
+  return withFile(ctx, ino, (state) => inTurn(state, { ...request, came: state.pages.passes }, {
     usual: async (claim) => {
       const release = await state.ranges.lock(0, Number.POSITIVE_INFINITY, true);
       try {

@@ -1,6 +1,7 @@
 /**
  * What a host's page cache holds of a file, and how it goes before the file's meta lock does. The argument is page-io.ts's.
  */
+import { IoError } from '@lunfs/device';
 import type { FsContext } from '../context.js';
 import { EX, type LockLevel, PR, parseLockName } from '../locking/levels.js';
 import type { LockTable } from '../txn/index.js';
@@ -16,8 +17,8 @@ export interface Bytes {
 
 /** A request of the page cache, or one that may be: direct reads look the same. */
 export interface PageRequest extends Bytes {
-  /** Changes the file: it brings no page in. */
-  readonly write: boolean;
+  /** A read may bring a page in, a write-back is a dirty one's; before a truncate is answered the kernel sends no write-back. */
+  readonly kind: 'read' | 'write-back' | 'truncate';
   /** Passes of drops begun before it came. */
   readonly came: number;
 }
@@ -65,14 +66,18 @@ export class PageDrop {
   #idle: (() => void) | undefined;
   #over = false;
 
-  constructor(private readonly pages: PageState, cached: Bytes, readonly locks: LockTable) {
+  /** `level`: at which the lock is still held. */
+  constructor(private readonly pages: PageState, cached: Bytes, private readonly level: LockLevel, readonly locks: LockTable) {
     this.#pass = cached;
   }
 
   /** True: to be served now, then `done`. False: the drop is over, try anew. */
   admit(request: PageRequest): boolean | Promise<boolean> {
     if (this.#over) return false;
-    if (request.write || (request.came < this.pages.passes && overlap(request, this.#pass))) return this.#admit(request, !request.write && inside(request, this.#pass));
+    if (request.kind === 'read') {
+      if (request.came < this.pages.passes && overlap(request, this.#pass)) return this.#admit(request, inside(request, this.#pass));
+    } else if (this.level === EX) return this.#admit(request, false);
+    else if (request.kind === 'write-back') throw new IoError('PAGE_LATE', 'a page that a program had pinned was changed when the lock of its file had gone; what was changed is lost', {});
     return new Promise((resolve) => this.#held.set(request, resolve));
   }
 
@@ -110,7 +115,7 @@ export class PageDrop {
 
   #letIn(which: (request: PageRequest) => boolean): void {
     for (const [request, resolve] of [...this.#held]) {
-      if (!which(request)) continue;
+      if (request.kind !== 'read' || !which(request)) continue;
       this.#held.delete(request);
       resolve(this.#admit(request, request.came < this.pages.passes && inside(request, this.#pass)));
     }
@@ -120,7 +125,7 @@ export class PageDrop {
   #admit(request: PageRequest, taken: boolean): true {
     this.#inFlight++;
     // A page that somebody has pinned can be dirty again by the time it was to go: it stays, then.
-    if (!taken && (!request.write || this.#count <= PASSES_FOR_WRITES)) this.#again = hull(this.#again, request);
+    if (!taken && (request.kind === 'read' || this.#count <= PASSES_FOR_WRITES)) this.#again = hull(this.#again, request);
     return true;
   }
 }
@@ -138,7 +143,7 @@ export async function dropPages(ctx: FsContext, ino: number, state: CachedFile, 
   if (cached === undefined || caches === undefined || from < pages.level) return;
   // Its ranges are locked, or were; those of a drop are others, and reads within it would find the size without the data.
   while (state.dataUnderWay.size > 0) await Promise.all(state.dataUnderWay);
-  const drop = (pages.drop = new PageDrop(pages, cached, withoutRw(locks, ino)));
+  const drop = (pages.drop = new PageDrop(pages, cached, from, withoutRw(locks, ino)));
   for (const tell of [...pages.waiting]) tell();
   try {
     await drop.run(ino, caches);

@@ -3,7 +3,7 @@ import { Random } from '@lunfs/device';
 import { describe, expect, test } from 'vitest';
 import { seed } from '../../../../test/support/temp.js';
 import { lockName } from '../../src/locking/index.js';
-import { pageRead, writeFile } from '../../src/volume/index.js';
+import { pageRead, truncateFile, whilePagesMayGo, writeFile } from '../../src/volume/index.js';
 import { TestCluster } from '../support/cluster.js';
 import { KernelPages, PAGE, readValue } from '../support/kernel-pages.js';
 import { expectFsckClean } from '../support/volume.js';
@@ -89,6 +89,36 @@ describe('page caches above members', () => {
       await expectFsckClean(cluster.lun);
     });
   }
+
+  test('a truncate that comes while the lock goes down from PR waits for that', async () => {
+    const cluster = await TestCluster.make(22);
+    const a = await cluster.mount(1), b = await cluster.mount(2);
+    const { names, ctx } = a.volume;
+    const { blkno } = await names.create(names.root, bytes('f'), FILE);
+    await writeFile(ctx, blkno, 0, Buffer.alloc(9000, 'x'));
+    let cut: Promise<void> | undefined, dropped = false;
+    a.volume.caches = {
+      drop: async () => {
+        if (cut === undefined) {
+          cut = whilePagesMayGo(ctx, blkno, 100, () => truncateFile(ctx, blkno, 100)).then(() => expect(dropped).toBe(true));
+          await turns();
+        }
+        dropped = true;
+      },
+      pause: () => turns(20),
+    };
+    // Both have it at PR then.
+    expect(await pageRead(b.volume.ctx, blkno, 0, new Uint8Array(8192))).toBe(8192);
+    expect(await pageRead(ctx, blkno, 0, new Uint8Array(8192))).toBe(8192);
+    cut = undefined;
+    dropped = false;
+    await writeFile(b.volume.ctx, blkno, 0, Buffer.from('y'));
+    await cut!;
+    const left = new Uint8Array(8192);
+    expect([await pageRead(b.volume.ctx, blkno, 0, left), left[0], left[99]]).toEqual([100, 0x79, 0x78]);
+    for (const node of [a, b]) await cluster.unmount(node);
+    await expectFsckClean(cluster.lun);
+  });
 
   test('a page that is read while its lock goes has all of an append whose size is seen', async () => {
     const cluster = await TestCluster.make(21);

@@ -80,7 +80,7 @@ export class KernelPages implements HostCaches {
 
   async truncate(size: number): Promise<void> {
     const before = this.#nowrite;
-    const mine = before.then(() => whilePagesMayGo(this.volume.ctx, this.ino, size, size, () => truncateFile(this.volume.ctx, this.ino, size)));
+    const mine = before.then(() => whilePagesMayGo(this.volume.ctx, this.ino, size, () => truncateFile(this.volume.ctx, this.ino, size)));
     this.#nowrite = mine;
     await mine;
   }
