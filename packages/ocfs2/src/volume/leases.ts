@@ -101,7 +101,8 @@ export class Leases {
       if (held === undefined || --held.users > 0) return;
       this.#held.delete(ino);
       try {
-        await this.#change(ino, (old) => (this.#isMine(old, held.epoch) ? { ...old, state: 'released', other: undefined } : undefined));
+        // A volume that takes no more changes keeps `held`: the flock, which goes, is what keeps others away.
+        if (this.ctx.engine.refusal === undefined) await this.#change(ino, (old) => (this.#isMine(old, held.epoch) ? { ...old, state: 'released', other: undefined } : undefined));
       } finally {
         // Whatever became of the record: nothing of ours writes any more.
         await this.#drop(ino);
