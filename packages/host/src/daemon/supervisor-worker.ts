@@ -70,8 +70,13 @@ function serve(socket: net.Socket): void {
 
 function kill(token: string, one: Watched, why: string): void {
   one.killed = true;
-  // While its socket is open the process lives, or is a zombie, and its number is its own.
-  if (one.socket?.destroyed === false) process.kill(one.pid, 'SIGKILL');
+  // While its socket is open the process lives, or is a zombie, and its number is its own. When lunfsd was stopped meanwhile, it may have
+  // ended, and have been reaped, without this thread having heard of it.
+  try {
+    if (one.socket?.destroyed === false) process.kill(one.pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
   report({ kind: 'killed', token, why });
 }
 
